@@ -1,0 +1,211 @@
+/*
+ * One guest from outside: profiles, options, the VM state machine, its console and its agent.
+ *
+ * The one header of src/vmm/ that other folders include. Everything here is asynchronous: a function
+ * that waits takes a callback, which comes from the loop, once, and never from inside the call.
+ */
+#ifndef PROVIUM_VMM_H
+#define PROVIUM_VMM_H
+
+#include "loop/loop.h"
+
+/* ---- what a guest is made of ---- */
+
+enum accel { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
+enum vmm_kind { VMM_QEMU, VMM_LOCAL };
+
+/* A profile of provium.toml, checked. Filled and owned by src/run/config.c; VMs borrow it. */
+struct profile {
+	char *name;
+	char *kernel;			/* absolute; NULL when the profile has none (error at boot) */
+	char *initrd;			/* NULL: the overlay is the whole initramfs */
+	char *modules;			/* /lib/modules/VERSION directory, or NULL */
+	char *cmdline;			/* cmdline_file's text and the inline text, joined */
+	char *arch;			/* "x86_64", "aarch64" */
+	char *machine;			/* "pc", "q35", "microvm", "virt" */
+	enum accel accel;
+	uint64_t memory;		/* bytes */
+	unsigned cpus;
+	bool inject_agent;
+	char *agent_overlay_path;	/* NULL: search */
+	int64_t agent_boot_timeout;	/* ns, 0: by acceleration */
+	struct disk_spec *disks; size_t ndisks;
+	bool boot_cache;
+	char **qemu_args;		/* NULL-terminated, or NULL */
+};
+
+struct disk_spec {
+	char *id;			/* also the virtio serial */
+	char *path;			/* exactly one of path, scratch, template */
+	uint64_t scratch;		/* bytes */
+	char *template;
+	char *format;			/* "raw", "qcow2" */
+	bool readonly, direct;
+};
+
+struct file_spec {			/* a file put into the initramfs */
+	char *path;			/* in the guest */
+	char *content; size_t content_len;	/* or: */
+	char *host;
+	unsigned mode;			/* 0: 0644, or the host file's */
+};
+
+/* Options of vm() and boot(), merged; anything unset is the profile's. Release with vm_options_release. */
+struct vm_options {
+	uint64_t memory;		/* 0: unset */
+	unsigned cpus;			/* 0: unset */
+	char *cmdline, *cmdline_append;
+	bool has_rng_seed; uint64_t rng_seed;
+	bool has_initial_time; double initial_time;	/* seconds since the epoch */
+	struct file_spec *files; size_t nfiles;
+	struct disk_spec *disks; size_t ndisks;
+	int64_t agent_timeout;		/* ns, 0: unset */
+	char *expect;			/* console text instead of the agent */
+	bool cold;
+	enum accel accel;		/* ACCEL_AUTO: unset */
+	char *machine;
+	char **qemu_args;		/* NULL-terminated */
+};
+
+void vm_options_release(struct vm_options *o);
+/* dst gets what src sets; src keeps its own copies. */
+void vm_options_merge(struct vm_options *dst, const struct vm_options *src);
+
+/* ---- the process-wide context (vmm.c) ---- */
+
+struct vmm;
+
+struct vmm_config {
+	enum vmm_kind kind;
+	enum accel accel;		/* --accel: overrides every profile unless ACCEL_AUTO */
+	const char *qemu;		/* $PROVIUM_QEMU, or NULL: found in PATH */
+	const char *cache_dir;		/* for initramfs pieces cached by content */
+	const char *agent;		/* path of the provium-agent binary, for VMM_LOCAL */
+	/* One-line notices for the user ("TCG: no vmx or svm flag ..."). */
+	void (*notice)(void *arg, const char *text);
+	void *arg;
+};
+
+/* Makes the private run directory (and sweeps those whose owner is gone). NULL and *e on failure. */
+struct vmm *vmm_new(struct loop *l, const struct vmm_config *c, struct err *e);
+void vmm_free(struct vmm *v);		/* every VM must be freed; removes the run directory */
+struct loop *vmm_loop(struct vmm *v);
+const char *vmm_run_dir(struct vmm *v);
+enum vmm_kind vmm_kind(struct vmm *v);
+/* Which acceleration `want` comes to on this host. ACCEL_AUTO on error (KVM asked for, not usable), with *e. */
+enum accel vmm_resolve_accel(struct vmm *v, enum accel want, struct err *e);
+
+/* ---- a VM (vm.c) ---- */
+
+enum vm_state { VM_CREATED, VM_BOOTING, VM_BOOTED, VM_PAUSED, VM_SHUTDOWN, VM_DEAD };
+
+struct vm;
+struct agent;
+struct console;
+
+typedef void vm_done_fn(void *arg, const struct err *e);	/* e NULL: success */
+
+struct vm *vm_new(struct vmm *v, const char *name, const struct profile *p);
+/* Kills what runs, in the background, and frees. No pending callback is called any more. */
+void vm_free(struct vm *vm);
+const char *vm_name(const struct vm *vm);
+const struct profile *vm_profile(const struct vm *vm);
+enum vm_state vm_state(const struct vm *vm);
+const char *vm_state_name(enum vm_state s);	/* "created" ..; VM_BOOTING is "created" to users */
+pid_t vm_pid(const struct vm *vm);		/* QEMU's, or the local agent's; 0 when there is none */
+uint32_t vm_cid(const struct vm *vm);		/* 0 without vsock */
+int64_t vm_booted_ns(const struct vm *vm);	/* now_ns() when it became booted; 0 before */
+struct console *vm_console(struct vm *vm);	/* lives as long as the VM */
+struct agent *vm_agent(struct vm *vm);		/* NULL when no agent is connected */
+/* What the options and the profile come to: for the pool and events. */
+uint64_t vm_memory(const struct vm *vm, const struct vm_options *o);
+unsigned vm_cpus(const struct vm *vm, const struct vm_options *o);
+/* The command line of the running or last QEMU, NULL-terminated; NULL before the first boot. */
+const char *const *vm_qemu_argv(const struct vm *vm);
+
+/* Boots a created (or shutdown, or dead) VM: QEMU started, agent answering (or o->expect seen). A failure names
+ * stage, cause and the last 16 KiB of console; the VM stays inspectable. */
+void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *arg);
+/* Agent shutdown, then QMP quit, then SIGKILL, within timeout_ns. Any state; idempotent. */
+void vm_shutdown(struct vm *vm, int64_t timeout_ns, vm_done_fn *cb, void *arg);
+/* SIGKILL; done when reaped. Any state; idempotent. Also what cancels a boot. */
+void vm_kill(struct vm *vm, vm_done_fn *cb, void *arg);
+void vm_pause(struct vm *vm, vm_done_fn *cb, void *arg);
+void vm_resume(struct vm *vm, vm_done_fn *cb, void *arg);
+/* Forgets a pending callback of this pair; the operation itself goes on. */
+void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg);
+
+/* Told at every change of state: for the pool, events, and ops that wait for a VM. */
+struct vm_listener {
+	TAILQ_ENTRY(vm_listener) entry;
+	void (*changed)(struct vm_listener *l, struct vm *vm, enum vm_state from, enum vm_state to);
+};
+void vm_listen(struct vm *vm, struct vm_listener *l);
+void vm_unlisten(struct vm *vm, struct vm_listener *l);
+/* Why the VM is dead or shut down ("QEMU died: signal 9 (Killed)"), with the console tail; "" while it lives. */
+const char *vm_reason(const struct vm *vm);
+
+/* ---- QMP, for the escape hatch (vm.c) ---- */
+
+struct vm_qmp_call;
+/* args is a JSON object's text or NULL; result is JSON text, valid during the call. */
+typedef void vm_qmp_fn(void *arg, const char *result, const struct err *e);
+struct vm_qmp_call *vm_qmp(struct vm *vm, const char *command, const char *args, vm_qmp_fn *cb, void *arg, struct err *e);
+void vm_qmp_cancel(struct vm_qmp_call *c);
+
+/* ---- the console (console.c) ---- */
+
+/* Everything since the first power-on, serial port and hvc0 in order of arrival; borrowed, valid until the loop runs. */
+const char *console_log(const struct console *c, size_t *len);
+/* The last whole lines that fit in max bytes, with control sequences stripped; malloc'ed. */
+char *console_tail(const struct console *c, size_t max);
+/* Queues input for the guest's console. -ENOTCONN when nothing runs. */
+int console_write(struct console *c, const void *data, size_t len);
+
+struct console_listener {
+	TAILQ_ENTRY(console_listener) entry;
+	/* The log grew; `from` is the offset of the new bytes. */
+	void (*grew)(struct console_listener *l, struct console *c, size_t from);
+	/* No more output will come until the next boot. May be NULL. */
+	void (*ended)(struct console_listener *l, struct console *c);
+};
+void console_listen(struct console *c, struct console_listener *l);
+void console_unlisten(struct console *c, struct console_listener *l);
+
+/* ---- the agent client (agent.c) ----
+ *
+ * One connection, many outstanding requests. When it breaks (VM died, garbage, silence) every pending
+ * call fails with the reason and the connection is gone.
+ */
+struct agent_call;
+
+struct agent_events {
+	/* The reply (o) or the failure (e: "os: No such file or directory (errno 2)", code -errno). Ends the call
+	 * unless keep_open. Called once. */
+	void (*reply)(void *arg, const msgpack_object *o, const struct err *e);
+	/* A piece of a stream, or its end (data NULL). The receiver grants credit with agent_call_credit when it
+	 * has consumed it. May be NULL for calls without streams. */
+	void (*piece)(void *arg, unsigned stream, const void *data, size_t len);
+	/* The peer takes more of our stream 0 (see agent_call_send). May be NULL. */
+	void (*writable)(void *arg);
+	/* keep_open calls only: the connection broke after the reply. May be NULL. */
+	void (*broken)(void *arg, const struct err *e);
+};
+
+/* Sends request [op, params] on a channel. params is one packed msgpack map, copied. ev is borrowed for the call's life.
+ * keep_open: the call lives on after its reply until agent_call_free, for spawn and tail. */
+struct agent_call *agent_call(struct agent *a, unsigned channel, const char *op, const msgpack_sbuffer *params,
+	bool keep_open, const struct agent_events *ev, void *arg);
+/* Sends a cancel frame if the call is pending, forgets it. No callback any more. Safe from its own callbacks. */
+void agent_call_free(struct agent_call *c);
+uint32_t agent_call_id(const struct agent_call *c);
+/* Returns consumed bytes of a stream to its sender. */
+void agent_call_credit(struct agent_call *c, unsigned stream, size_t n);
+/* Sends a piece of our stream 0: takes as much as the credit allows, returns how much (0: wait for writable).
+ * data NULL ends the stream. */
+size_t agent_call_send(struct agent_call *c, const void *data, size_t len);
+
+struct agent_info { char *agent_version, *kernel, *arch, *boot_id; char **features; };
+const struct agent_info *agent_info(const struct agent *a);
+
+#endif
