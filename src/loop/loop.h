@@ -77,6 +77,21 @@ void log_write(const char *tag, const char *func, const char *fmt, ...) PRINTF_L
 int64_t now_ns(void);				/* CLOCK_MONOTONIC */
 struct timeval timeval_from_ns(int64_t ns);	/* negative becomes 0 */
 
+/* ---- durations and sizes (units.c), as users write them everywhere ----
+ *
+ * Duration: seconds, or a number with ms, s, m or h. Size: bytes, or a number with K, M, G, T
+ * (binary, any case). NaN, infinity, negative values, unknown suffixes and overflow are refused with a
+ * message that names the value. 0 or -EINVAL / -ERANGE.
+ */
+int units_parse_duration(const char *text, int64_t *ns, struct err *e);
+int units_duration_from_seconds(double seconds, int64_t *ns, struct err *e);
+int units_parse_size(const char *text, uint64_t *bytes, struct err *e);
+int units_size_from_number(double n, uint64_t *bytes, struct err *e);
+/* "1.5 GiB", "512 MiB". Returns buf. */
+const char *units_format_size(uint64_t bytes, char *buf, size_t size);
+/* The nearest of names (NULL-terminated) to word, or NULL when none is close: for "did you mean". */
+const char *nearest_name(const char *word, const char *const *names);
+
 /* ---- the loop (loop.c) ---- */
 
 struct loop;
