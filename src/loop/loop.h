@@ -244,6 +244,7 @@ struct undo {
 	TAILQ_ENTRY(undo) entry;
 	struct scope *scope;		/* NULL when in none */
 	enum scope_rank rank;
+	bool started;			/* scope.c: the undo runs */
 	/* Starts the undo; calls undo_done(u) now or later, exactly once. */
 	void (*start)(struct undo *u);
 };
@@ -308,8 +309,40 @@ struct helper;
 struct helper *helper_start(struct loop *l, const char *const *argv,
 	void (*cb)(void *arg, const struct err *e), void *arg, struct err *e);
 void helper_cancel(struct helper *h);	/* kills it; no callback */
-/* The other end, called by main() in the child. Returns the exit code. */
+/* The program that helper_start runs, for unit tests (default: /proc/self/exe). Borrowed. */
+void helper_set_program(const char *path);
+
+/* What the helper can do. run gets the verb's arguments (argv[0] is the verb); it may block. */
+struct helper_verb {
+	const char *name;	/* NULL ends a table */
+	int (*run)(int argc, char **argv, struct err *e);
+};
+/* Adds a table (borrowed), called by main() before helper_main. `copy SRC DST` and `hash OUT FILE...` are
+ * always there. */
+void helper_register(const struct helper_verb *verbs);
+/* The other end, called by main() with its own arguments when argv[1] is "--helper". Returns the exit code. */
 int helper_main(int argc, char **argv);
+
+/* ---- files that appear whole or not at all (outfile.c) ----
+ *
+ * Written without a name (or under a temporary one beside it) and renamed when complete. These block: for
+ * helper verbs, and for files of a few KiB.
+ */
+struct outfile;
+/* size: the bytes it will need, for the message when the disk is full; 0: unknown. */
+struct outfile *outfile_open(const char *path, uint64_t size, struct err *e);
+int outfile_fd(const struct outfile *o);	/* its offset is the end of what was written */
+int outfile_write(struct outfile *o, const void *data, size_t len, struct err *e);
+/* Appends a whole file, holes stay holes, sharing blocks where the file system can. */
+int outfile_append(struct outfile *o, int fd, const char *name, struct err *e);
+/* Fills *e for a write that failed with errno `code`; a full disk names the bytes needed. Returns -code. */
+int outfile_failed(const struct outfile *o, int code, struct err *e);
+/* Gives it its name, replacing what had it. sync: flushed to the disk first. */
+int outfile_commit(struct outfile *o, bool sync, struct err *e);
+/* Also removes what was not committed. */
+void outfile_free(struct outfile *o);
+/* Makes a directory and its parents; fine when it exists. */
+int make_dirs(const char *path, mode_t mode, struct err *e);
 
 /* ---- framed connections (framed.c) ----
  *

@@ -91,9 +91,13 @@ struct vmm *vmm_new(struct loop *l, const struct vmm_config *c, struct err *e);
 void vmm_free(struct vmm *v);		/* every VM must be freed; removes the run directory */
 struct loop *vmm_loop(struct vmm *v);
 const char *vmm_run_dir(struct vmm *v);
+const char *vmm_cache_dir(struct vmm *v);	/* as configured; may not exist yet */
 enum vmm_kind vmm_kind(struct vmm *v);
 /* Which acceleration `want` comes to on this host. ACCEL_AUTO on error (KVM asked for, not usable), with *e. */
 enum accel vmm_resolve_accel(struct vmm *v, enum accel want, struct err *e);
+
+/* The helper verbs of this folder, for helper_register (overlay.c). */
+extern const struct helper_verb vmm_helper_verbs[];
 
 /* ---- a VM (vm.c) ---- */
 
