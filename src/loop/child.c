@@ -1,0 +1,369 @@
+/*
+ * Child processes: started by vfork and exec, watched by a pidfd, done when reaped and at EOF.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+#include "loop/loop.h"
+
+#define CAPTURE_DEFAULT ((size_t)1 << 20)
+
+static void pidfd_cb(evutil_socket_t fd, short what, void *arg);
+static void capture_read_cb(struct bufferevent *bev, void *arg);
+static void capture_event_cb(struct bufferevent *bev, short what, void *arg);
+static void grace_cb(evutil_socket_t fd, short what, void *arg);
+
+/* One captured stream. */
+struct capture {
+	struct child *child;
+	struct bufferevent *bev;	/* NULL at EOF */
+	struct evbuffer *kept;
+	size_t max;
+};
+
+/* Freed by child_free; one that still runs then is killed and kept until it is reaped. */
+struct child {
+	struct loop *loop;
+	pid_t pid;
+	int pidfd;
+	struct event *reaper;
+	struct event *grace;
+	struct capture out, err;
+	bool own_group, reaped, forgotten, told;
+	siginfo_t info;
+	void (*done)(void *arg, const struct child_result *r);
+	void *arg;
+};
+
+static void free_now(void *arg)
+{
+	struct child *c = arg;
+
+	timer_stop(&c->grace);
+	if (c->reaper)
+		event_free(c->reaper);
+	if (c->pidfd >= 0)
+		close(c->pidfd);
+	for (struct capture *cap = &c->out; cap; cap = cap == &c->out ? &c->err : NULL) {
+		if (cap->bev)
+			bufferevent_free(cap->bev);
+		if (cap->kept)
+			evbuffer_free(cap->kept);
+	}
+	free(c);
+}
+
+static void tell_if_done(struct child *c)
+{
+	struct child_result r;
+	char text[64];
+
+	if (!c->reaped || c->told)
+		return;
+	if (c->forgotten) {
+		c->told = true;
+		loop_defer(c->loop, free_now, c);
+		return;
+	}
+	if (c->out.bev || c->err.bev)
+		return;
+	c->told = true;
+	r = (struct child_result){
+		.signalled = c->info.si_code != CLD_EXITED, .code = c->info.si_status,
+		.out = c->out.kept, .err = c->err.kept,
+	};
+	log_debug("child", "finish pid %d: %s", c->pid, child_result_text(&r, text, sizeof(text)));
+	if (c->done)
+		c->done(c->arg, &r);
+}
+
+static void pidfd_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct child *c = arg;
+
+	(void)what;
+	memset(&c->info, 0, sizeof(c->info));
+	if (waitid(P_PIDFD, fd, &c->info, WEXITED | WNOHANG) < 0 || c->info.si_pid == 0)
+		return;
+	log_debug("child", "reap pid %d", c->pid);
+	c->reaped = true;
+	event_del(c->reaper);
+	timer_stop(&c->grace);
+	tell_if_done(c);
+}
+
+static void capture_read_cb(struct bufferevent *bev, void *arg)
+{
+	struct capture *cap = arg;
+	size_t n;
+
+	evbuffer_add_buffer(cap->kept, bufferevent_get_input(bev));
+	n = evbuffer_get_length(cap->kept);
+	if (n > cap->max)
+		evbuffer_drain(cap->kept, n - cap->max);
+}
+
+static void capture_event_cb(struct bufferevent *bev, short what, void *arg)
+{
+	struct capture *cap = arg;
+
+	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
+		return;
+	capture_read_cb(bev, arg);
+	bufferevent_free(bev);
+	cap->bev = NULL;
+	tell_if_done(cap->child);
+}
+
+/* A socketpair rather than a pipe: bufferevents are specified for sockets. */
+static int capture_open(struct child *c, struct capture *cap, size_t max, int *theirs)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return -errno;
+	shutdown(sv[0], SHUT_WR);
+	evutil_make_socket_nonblocking(sv[0]);
+	cap->child = c;
+	cap->max = max ? max : CAPTURE_DEFAULT;
+	cap->kept = evbuffer_new();
+	cap->bev = bufferevent_socket_new(loop_base(c->loop), sv[0], BEV_OPT_CLOSE_ON_FREE);
+	bufferevent_setcb(cap->bev, capture_read_cb, NULL, capture_event_cb, cap);
+	bufferevent_enable(cap->bev, EV_READ);
+	*theirs = sv[1];
+	return 0;
+}
+
+/* What the child needs of the parent, made before vfork: the child may not allocate. */
+struct plan {
+	const struct child_spec *spec;
+	char **candidates;		/* paths to try in order */
+	int in, out, err;
+	int *parked;			/* fds[] moved above every number that is a target */
+	int park_from;
+	pid_t parent;
+	volatile int exec_errno;
+};
+
+/* In the child, sharing the parent's memory until exec: async-signal-safe calls only. */
+static void child_exec(struct plan *p)
+{
+	const struct child_spec *s = p->spec;
+	const struct sched_param prio = { 0 };
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != p->parent)
+		_exit(127);
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (s->own_group)
+		setpgid(0, 0);
+	if (s->batch)
+		sched_setscheduler(0, SCHED_BATCH, &prio);
+	if (s->cwd && chdir(s->cwd) < 0)
+		goto failed;
+	/* Targets may be numbers that sources have: park all sources out of the way first. */
+	p->in = fcntl(p->in, F_DUPFD_CLOEXEC, p->park_from);
+	p->out = fcntl(p->out, F_DUPFD_CLOEXEC, p->park_from);
+	p->err = fcntl(p->err, F_DUPFD_CLOEXEC, p->park_from);
+	for (size_t i = 0; i < s->nfds; i++)
+		p->parked[i] = fcntl(s->fds[i].fd, F_DUPFD_CLOEXEC, p->park_from);
+	if (dup2(p->in, 0) < 0 || dup2(p->out, 1) < 0 || dup2(p->err, 2) < 0)
+		goto failed;
+	for (size_t i = 0; i < s->nfds; i++)
+		if (p->parked[i] < 0 || dup2(p->parked[i], s->fds[i].as) < 0)
+			goto failed;
+	for (char **c = p->candidates; *c; c++) {
+		execve(*c, (char *const *)s->argv, s->envp ? (char *const *)s->envp : environ);
+		/* The first real obstacle is the one to report, not a missing file further on. */
+		if (!p->exec_errno || p->exec_errno == ENOENT)
+			p->exec_errno = errno;
+	}
+	_exit(127);
+failed:
+	p->exec_errno = errno;
+	_exit(127);
+}
+
+/* argv[0] as it is when it has a slash, else below each directory of PATH. */
+static char **exec_candidates(const char *name)
+{
+	const char *path = getenv("PATH"), *end;
+	char **list;
+	size_t n = 0;
+
+	list = xcalloc(2, sizeof(*list));
+	if (strchr(name, '/')) {
+		list[0] = xstrdup(name);
+		return list;
+	}
+	if (!path || !*path)
+		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	for (;; path = end + 1) {
+		end = strchrnul(path, ':');
+		list = xrealloc(list, (n + 2) * sizeof(*list));
+		list[n++] = end == path ? xasprintf("./%s", name)
+			: xasprintf("%.*s/%s", (int)(end - path), path, name);
+		list[n] = NULL;
+		if (!*end)
+			return list;
+	}
+}
+
+static void candidates_free(char **list)
+{
+	for (char **c = list; *c; c++)
+		free(*c);
+	free(list);
+}
+
+static int spawn(struct child *c, struct plan *p, struct err *e)
+{
+	const struct child_spec *s = p->spec;
+	pid_t pid;
+
+	p->parent = getpid();
+	p->park_from = 3;
+	for (size_t i = 0; i < s->nfds; i++)
+		if (s->fds[i].as >= p->park_from)
+			p->park_from = s->fds[i].as + 1;
+	pid = vfork();
+	if (pid == 0)
+		child_exec(p);
+	if (pid < 0)
+		return err_set(e, errno, "cannot start `%s`: fork: %s", s->argv[0], strerror(errno));
+	if (p->exec_errno) {
+		waitpid(pid, NULL, 0);	/* it has called _exit already */
+		return err_set(e, p->exec_errno, "cannot execute `%s`: %s", s->argv[0], strerror(p->exec_errno));
+	}
+	c->pid = pid;
+	c->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (c->pidfd < 0) {
+		int code = err_set(e, errno, "cannot watch `%s`: pidfd_open: %s (Linux 5.4 or newer is needed)",
+			s->argv[0], strerror(errno));
+
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return code;
+	}
+	fcntl(c->pidfd, F_SETFD, FD_CLOEXEC);
+	c->reaper = event_new(loop_base(c->loop), c->pidfd, EV_READ | EV_PERSIST, pidfd_cb, c);
+	event_add(c->reaper, NULL);
+	log_debug("child", "arm pid %d: %s", pid, s->argv[0]);
+	return 0;
+}
+
+struct child *child_spawn(struct loop *l, const struct child_spec *spec, struct err *e)
+{
+	struct child *c = xcalloc(1, sizeof(*c));
+	struct plan p = { .spec = spec, .in = -1, .out = 2, .err = 2 };
+	int devnull = -1, out = -1, err = -1, r = 0;
+
+	c->loop = l;
+	c->pidfd = -1;
+	c->own_group = spec->own_group;
+	c->done = spec->done;
+	c->arg = spec->arg;
+	p.candidates = exec_candidates(spec->argv[0]);
+	p.parked = xcalloc(spec->nfds + 1, sizeof(*p.parked));
+
+	if (spec->stdin_fd > 0)
+		p.in = spec->stdin_fd;
+	else if ((p.in = devnull = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
+		r = -errno;
+	if (r == 0 && spec->capture_out && (r = capture_open(c, &c->out, spec->capture_max, &out)) == 0)
+		p.out = out;
+	if (r == 0 && spec->capture_err && (r = capture_open(c, &c->err, spec->capture_max, &err)) == 0)
+		p.err = err;
+	if (r < 0)
+		err_set(e, r, "cannot start `%s`: %s", spec->argv[0], strerror(-r));
+	else
+		r = spawn(c, &p, e);
+
+	candidates_free(p.candidates);
+	free(p.parked);
+	for (int *fd = (int []){ devnull, out, err, -2 }; *fd != -2; fd++)
+		if (*fd >= 0)
+			close(*fd);
+	if (r < 0) {
+		free_now(c);
+		return NULL;
+	}
+	return c;
+}
+
+pid_t child_pid(const struct child *c)
+{
+	return c->pid;
+}
+
+void child_signal(struct child *c, int sig)
+{
+	if (c->reaped)
+		return;
+	if (c->own_group)
+		kill(-c->pid, sig);
+	/* The pidfd also reaches a child that has not made its group yet. */
+	syscall(SYS_pidfd_send_signal, c->pidfd, sig, NULL, 0);
+}
+
+static void grace_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct child *c = arg;
+
+	(void)fd, (void)what;
+	child_signal(c, SIGKILL);
+}
+
+void child_stop(struct child *c, int64_t grace_ns)
+{
+	if (c->reaped)
+		return;
+	child_signal(c, SIGTERM);
+	timer_start(c->loop, &c->grace, grace_ns, grace_cb, c);
+}
+
+struct evbuffer *child_stderr(struct child *c)
+{
+	return c->err.kept;
+}
+
+void child_free(struct child *c)
+{
+	if (!c)
+		return;
+	c->forgotten = true;
+	if (c->told) {
+		loop_defer(c->loop, free_now, c);
+		return;
+	}
+	if (c->reaped) {
+		tell_if_done(c);
+		return;
+	}
+	child_signal(c, SIGKILL);
+}
+
+const char *child_result_text(const struct child_result *r, char *buf, size_t size)
+{
+	if (r->signalled)
+		snprintf(buf, size, "signal %d (%s)", r->code, strsignal(r->code));
+	else
+		snprintf(buf, size, "exit status %d", r->code);
+	return buf;
+}
