@@ -1,0 +1,311 @@
+/*
+ * A test file's Lua state: memory cap, preemption, and the libraries that the runtime replaces.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop/embed.h"
+#include "loop/loop.h"
+#include "loop/runqueue.h"
+#include "loop/task.h"
+
+#if LUA_VERSION_NUM < 504
+#include <luajit.h>
+#endif
+
+#define HOOK_COUNT 10000			/* VM instructions between two looks at the clock */
+#define STALL_NS (50 * INT64_C(1000000))
+#define UNYIELDABLE_MAX_NS (2 * INT64_C(1000000000))
+
+static int core_raise(lua_State *L);
+static int core_scheduled(lua_State *L);
+static int core_block(lua_State *L);
+static int core_at_top(lua_State *L);
+static const luaL_Reg core_functions[];
+
+static const char shim_key, embedded_prefix[] = "=provium:";
+
+static void *capped_alloc(void *ud, void *p, size_t old, size_t new)
+{
+	struct state *s = ud;
+
+	if (!p)
+		old = 0;	/* Lua passes a type tag there */
+	if (new == 0) {
+		free(p);
+		s->used -= old;
+		return NULL;
+	}
+	if (new > old && s->used + (new - old) > s->cap)
+		return NULL;
+	p = realloc(p, new);
+	if (p)
+		s->used += new - old;
+	return p;
+}
+
+/* Lua's allocator argument is our state: the quickest way from any coroutine to it. */
+struct state *state_of(lua_State *L)
+{
+	void *ud;
+
+	lua_getallocf(L, &ud);
+	return ud;
+}
+
+static int panic(lua_State *L)
+{
+	fprintf(stderr, "provium: error outside of any protected call: %s\n", lua_tostring(L, -1));
+	abort();
+}
+
+/* The shims come first: they replace coroutine.* and give lua_push_op its wrapper. */
+static int open_libraries(lua_State *L)
+{
+	struct err e = ERR_INIT;
+
+	luaL_openlibs(L);
+	lua_newtable(L);
+	luaL_setfuncs(L, core_functions, 0);
+	if (state_call_embedded(L, "shim", 1, 1, &e) < 0) {
+		lua_pushstring(L, e.msg);
+		err_release(&e);
+		return lua_error(L);
+	}
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &shim_key);
+	return 0;
+}
+
+struct state *state_new(struct loop *l, size_t memory_cap)
+{
+	struct state *s = xcalloc(1, sizeof(*s));
+
+	s->loop = l;
+	s->cap = memory_cap;
+	TAILQ_INIT(&s->tasks);
+	s->L = lua_newstate(capped_alloc, s);
+	INVARIANT(s->L);	/* LuaJIT without GC64 refuses an allocator; configure checks it */
+	lua_atpanic(s->L, panic);
+	lua_pushcfunction(s->L, open_libraries);
+	if (lua_pcall(s->L, 0, 0, 0) != LUA_OK)
+		panic(s->L);
+#if LUA_VERSION_NUM < 504
+	/* Compiled traces run no hooks: a loop in one could not be preempted. */
+	luaJIT_setmode(s->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+#endif
+	lua_sethook(s->L, state_hook, LUA_MASKCOUNT, HOOK_COUNT);
+	return s;
+}
+
+void state_free(struct state *s)
+{
+	if (!s)
+		return;
+	INVARIANT(TAILQ_EMPTY(&s->tasks));
+	lua_sethook(s->L, NULL, 0, 0);
+	lua_close(s->L);
+	free(s);
+}
+
+lua_State *state_lua(struct state *s)
+{
+	return s->L;
+}
+
+struct loop *state_loop(struct state *s)
+{
+	return s->loop;
+}
+
+size_t state_memory_used(struct state *s)
+{
+	return s->used;
+}
+
+void state_set_user(struct state *s, void *user)
+{
+	s->user = user;
+}
+
+void *state_user(struct state *s)
+{
+	return s->user;
+}
+
+static void stopped_cb(void *arg)
+{
+	struct state *s = arg;
+	void (*stopped)(void *arg) = s->stopped;
+
+	s->stopped = NULL;
+	if (stopped)
+		stopped(s->stopped_arg);
+}
+
+void state_task_over(struct state *s)
+{
+	if (s->stopping && s->stopped && TAILQ_EMPTY(&s->tasks))
+		loop_defer(s->loop, stopped_cb, s);
+}
+
+void state_stop(struct state *s, const char *reason, void (*done)(void *arg), void *arg)
+{
+	struct task *t, *next;
+
+	INVARIANT(!s->stopped);
+	s->stopping = true;
+	s->stopped = done;
+	s->stopped_arg = arg;
+	for (t = TAILQ_FIRST(&s->tasks); t; t = next) {
+		next = TAILQ_NEXT(t, state_entry);
+		task_cancel(t, reason);
+	}
+	state_task_over(s);
+}
+
+static void report_stall_once(struct task *t, lua_State *L, int64_t spent)
+{
+	if (t->stall_reported)
+		return;
+	t->stall_reported = true;
+	luaL_traceback(L, L, NULL, 1);
+	loop_report_stall(t->state->loop, spent, lua_tostring(L, -1));
+	lua_pop(L, 1);
+}
+
+/* Every HOOK_COUNT instructions: ends a cancelled computation, preempts one whose slice is over. */
+void state_hook(lua_State *L, lua_Debug *ar)
+{
+	struct state *s = state_of(L);
+	struct task *t = s->current;
+	int64_t spent;
+
+	(void)ar;
+	if (!t || s->yielding)
+		return;
+	if (t->cancel_reason) {
+		lua_raise(L, "%s", t->cancel_reason);
+		return;
+	}
+	spent = now_ns() - t->slice_start;
+	if (spent < SLICE_NS)
+		return;
+	if (spent > STALL_NS)
+		report_stall_once(t, L, spent);
+	if (lua_isyieldable(L) && !s->blocked) {
+		s->yielding = s->preempted = true;
+		lua_yield(L, 0);
+		return;
+	}
+	if (spent > UNYIELDABLE_MAX_NS)
+		lua_raise(L, "computed for 2 s where Lua cannot be preempted (a table.sort comparator, "
+			"a string.gsub callback, a metamethod called from C); everything else waited meanwhile");
+}
+
+int state_call_embedded(lua_State *L, const char *name, int nargs, int nres, struct err *e)
+{
+	const struct embedded *m;
+	char chunk[64];
+	int r;
+
+	for (m = embedded_lua; m->name && strcmp(m->name, name); m++)
+		;
+	INVARIANT(m->name);
+	snprintf(chunk, sizeof(chunk), "%s%s", embedded_prefix, name);
+	r = luaL_loadbuffer(L, m->data, m->len, chunk);
+	if (r == LUA_OK) {
+		lua_insert(L, -nargs - 1);
+		r = lua_pcall(L, nargs, nres, 0);
+	}
+	if (r == LUA_OK)
+		return 0;
+	err_set(e, EINVAL, "%s: %s", chunk + 1, lua_tostring(L, -1));
+	lua_pop(L, 1);
+	return e ? e->code : -EINVAL;
+}
+
+void lua_push_where(lua_State *L)
+{
+	lua_Debug ar;
+
+	for (int level = 0; lua_getstack(L, level, &ar); level++) {
+		lua_getinfo(L, "Sl", &ar);
+		if (ar.currentline <= 0 || strncmp(ar.source, embedded_prefix, strlen(embedded_prefix)) == 0)
+			continue;
+		lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+		return;
+	}
+	lua_pushliteral(L, "");
+}
+
+int lua_raise(lua_State *L, const char *fmt, ...)
+{
+	va_list ap;
+	char *msg;
+
+	va_start(ap, fmt);
+	msg = xvasprintf(fmt, ap);
+	va_end(ap);
+	lua_push_where(L);
+	lua_pushstring(L, msg);
+	free(msg);
+	lua_concat(L, 2);
+	return lua_error(L);
+}
+
+void lua_push_op(lua_State *L, lua_CFunction fn)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &shim_key);
+	lua_pushcfunction(L, fn);
+	lua_call(L, 1, 1);
+}
+
+void lua_set_ops(lua_State *L, const luaL_Reg *ops)
+{
+	for (; ops->name; ops++) {
+		lua_push_op(L, ops->func);
+		lua_setfield(L, -2, ops->name);
+	}
+}
+
+/* raise(message): error() with the position of the nearest test code. */
+static int core_raise(lua_State *L)
+{
+	lua_push_where(L);
+	lua_pushvalue(L, 1);
+	lua_concat(L, 2);
+	return lua_error(L);
+}
+
+/* scheduled() -> whether the yield that has just come out of a coroutine is on its way to the run queue. */
+static int core_scheduled(lua_State *L)
+{
+	lua_pushboolean(L, state_of(L)->yielding);
+	return 1;
+}
+
+/* block(n): enters (1) or leaves (-1) a coroutine.resume made where Lua cannot yield. */
+static int core_block(lua_State *L)
+{
+	state_of(L)->blocked += (int)luaL_checkinteger(L, 1);
+	return 0;
+}
+
+/* at_top() -> whether the running coroutine is the task's own. */
+static int core_at_top(lua_State *L)
+{
+	struct task *t = task_current(L);
+
+	lua_pushboolean(L, !t || t->co == L);
+	return 1;
+}
+
+static const luaL_Reg core_functions[] = {
+	{ "raise", core_raise },
+	{ "scheduled", core_scheduled },
+	{ "block", core_block },
+	{ "at_top", core_at_top },
+	{ NULL, NULL },
+};
