@@ -89,6 +89,7 @@
 
 #define WIRE_FRAME_MAX (64u << 20)	/* bytes of one frame's body */
 #define WIRE_DEPTH_MAX 32		/* nesting of one frame */
+#define WIRE_OBJECTS_MAX (4u << 20)	/* msgpack objects in one frame: decoded, each takes 24 bytes or more */
 #define WIRE_PIECE (64u << 10)		/* bytes in one event */
 #define WIRE_WINDOW (1u << 20)		/* credit a stream starts with */
 #define WIRE_BATCH_MAX (16u << 20)

@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /* Walks one msgpack object. Returns the bytes it takes, or 0 and *why (static text) when it is
- * truncated, nested deeper than WIRE_DEPTH_MAX, claims more elements or bytes than follow, or uses the
- * reserved byte. Allocates nothing; recursion is bounded. */
+ * truncated, nested deeper than WIRE_DEPTH_MAX, holds more than WIRE_OBJECTS_MAX objects, claims more
+ * elements or bytes than follow, or uses the reserved byte. Allocates nothing; recursion is bounded. */
 size_t wire_check(const uint8_t *p, size_t n, const char **why);
 
 /* Checks a whole frame body: exactly one array [type, channel, id, body] with a known type, channel and
