@@ -168,11 +168,22 @@ static bool take_u32(struct walk *w, uint32_t *v)
 	return true;
 }
 
-int wire_check_frame(const uint8_t *p, size_t n, const char **why)
+size_t wire_head(const uint8_t *p, size_t n, struct wire_head *h)
 {
 	struct walk w = { p, n, 0, "" };
+
+	if (n == 0 || *p != (0x90 | FRAME_FIELDS))
+		return 0;
+	skip(&w, 1, "");
+	if (!take_u32(&w, &h->type) || !take_u32(&w, &h->channel) || !take_u32(&w, &h->id))
+		return 0;
+	return n - w.left;
+}
+
+int wire_check_frame(const uint8_t *p, size_t n, const char **why)
+{
 	size_t size = wire_check(p, n, why);
-	uint32_t type, channel, id;
+	struct wire_head h;
 
 	if (size == 0)
 		return -1;
@@ -184,13 +195,12 @@ int wire_check_frame(const uint8_t *p, size_t n, const char **why)
 		*why = "it is no array of four elements";
 		return -1;
 	}
-	skip(&w, 1, "");
-	if (!take_u32(&w, &type) || type >= WIRE_TYPES) {
-		*why = "its type is unknown";
+	if (!wire_head(p, n, &h)) {
+		*why = "its type, channel or id is no unsigned 32-bit number";
 		return -1;
 	}
-	if (!take_u32(&w, &channel) || !take_u32(&w, &id)) {
-		*why = "its channel or id is no unsigned 32-bit number";
+	if (h.type >= WIRE_TYPES) {
+		*why = "its type is unknown";
 		return -1;
 	}
 	return 0;
