@@ -17,6 +17,7 @@
 
 #define HOOK_COUNT 10000			/* VM instructions between two looks at the clock */
 #define STALL_NS (50 * INT64_C(1000000))
+#define RUNTIME_SLACK ((size_t)1 << 20)		/* beyond the cap, for what the runtime does between slices */
 #define UNYIELDABLE_MAX_NS (2 * INT64_C(1000000000))
 
 static int core_raise(lua_State *L);
@@ -38,7 +39,7 @@ static void *capped_alloc(void *ud, void *p, size_t old, size_t new)
 		s->used -= old;
 		return NULL;
 	}
-	if (new > old && s->used + (new - old) > s->cap)
+	if (new > old && s->used + (new - old) > s->cap + (s->current ? 0 : RUNTIME_SLACK))
 		return NULL;
 	p = realloc(p, new);
 	if (p)

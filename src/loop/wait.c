@@ -60,19 +60,43 @@ static void wait_free(struct wait *w)
 	free(w);
 }
 
+/* (true, results...) or (false, message). May raise when the memory cap is reached. */
+static int push_results(lua_State *L, struct wait *w)
+{
+	luaL_checkstack(L, LUA_MINSTACK, "results of a wait");
+	lua_pushboolean(L, w->err.code == 0);
+	if (w->err.code == 0)
+		return 1 + (w->kind->push ? w->kind->push(w, L) : 0);
+	lua_pushstring(L, w->err.msg);
+	return 2;
+}
+
+static int protected_push(lua_State *L)
+{
+	return push_results(L, lua_touserdata(L, 1));
+}
+
+/*
+ * A suspended coroutine has no protected call of its own that could catch a result too large for
+ * the memory cap, so results are made on the main thread and moved over.
+ */
 int wait_push_and_free(struct wait *w, lua_State *co)
 {
-	int n;
+	lua_State *L = w->task->state->L;
+	int base = lua_gettop(L), n;
 
-	luaL_checkstack(co, LUA_MINSTACK, "results of a wait");
-	if (w->err.code) {
-		lua_pushboolean(co, 0);
-		lua_pushstring(co, w->err.msg);
-		n = 2;
-	} else {
-		lua_pushboolean(co, 1);
-		n = 1 + (w->kind->push ? w->kind->push(w, co) : 0);
+	lua_pushcfunction(L, protected_push);
+	lua_pushlightuserdata(L, w);
+	if (lua_pcall(L, 1, LUA_MULTRET, 0) != LUA_OK) {
+		lua_pushboolean(L, 0);
+		lua_insert(L, -2);
 	}
+	n = lua_gettop(L) - base;
+	if (!lua_checkstack(co, n + LUA_MINSTACK)) {
+		lua_pop(L, n);
+		n = 0;
+	}
+	lua_xmove(L, co, n);
 	wait_free(w);
 	return n;
 }
@@ -91,8 +115,11 @@ int wait_yield(lua_State *L, struct wait *w)
 
 	INVARIANT(w->task == s->current && w->task->wait == w);
 	if (w->finished) {
+		int n = push_results(L, w);
+
 		w->task->wait = NULL;
-		return wait_push_and_free(w, L);
+		wait_free(w);
+		return n;
 	}
 	s->yielding = true;
 	return lua_yield(L, 0);

@@ -1,0 +1,16 @@
+-- Installs every global of a test file; returns run(chunk), which runs a loaded file and its tests.
+
+local core = ...
+
+core.embedded("compat")
+core.embedded("result", core)
+core.embedded("modules", core)
+core.embedded("host", core)
+core.embedded("lab", core)
+local framework = core.embedded("framework", core)
+
+now, now_ns, sleep = core.now, core.now_ns, core.sleep
+json, msgpack = core.json(), core.msgpack()
+framework.install(_G)
+
+return framework.run

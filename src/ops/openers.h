@@ -1,0 +1,40 @@
+/*
+ * What the files of src/ops/ share: the openers, the file's context, the current scope.
+ */
+#ifndef PROVIUM_OPENERS_H
+#define PROVIUM_OPENERS_H
+
+#include "ops/ops.h"
+
+/* One test file's share of the Lua face; the state's user pointer. */
+struct ops_file {
+	struct ops_env *env;
+	struct scope *scope;		/* owned: closed by src/run, freed by ops_close */
+	int64_t pool_waited_ns;		/* time in which every boot so far waited for the pool */
+	int64_t pool_waiting_since;	/* 0 when nothing waits */
+	unsigned pool_waiting;
+};
+
+struct ops_file *ops_file(lua_State *L);
+/* The scope that what is made now belongs to: the current test's, else the file's. Raises when it is closed. */
+struct scope *ops_scope(lua_State *L);
+/* Pushes the current task's table of locals. */
+void ops_push_locals(lua_State *L);
+/* Gives the coroutine co (of a new task) a copy of the current task's locals. */
+void ops_inherit_locals(lua_State *L, lua_State *co);
+
+/* Each puts its functions into the table `core`, which is on top of the stack and stays there. */
+void ops_open_sleep(lua_State *L);
+void ops_open_task(lua_State *L);
+void ops_open_scope(lua_State *L);
+void ops_open_latch(lua_State *L);
+void ops_open_host(lua_State *L);
+void ops_open_vm(lua_State *L);
+void ops_open_command(lua_State *L);
+void ops_open_files(lua_State *L);
+
+/* These push a module's table (json.c, msgpack.c). */
+int ops_open_json(lua_State *L);
+int ops_open_msgpack(lua_State *L);
+
+#endif
