@@ -13,7 +13,7 @@
 struct walk {
 	const uint8_t *p;
 	size_t left;
-	size_t objects;		/* how many more may come: decoding one byte of input takes some 24 of memory */
+	size_t objects;		/* how many more may come */
 	const char *why;
 };
 
