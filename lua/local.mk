@@ -1,0 +1,24 @@
+# Lua that is embedded into the binary.
+
+LUA_FILES = \
+	lua/api.lua \
+	lua/asserts.lua \
+	lua/compat.lua \
+	lua/config.lua \
+	lua/framework.lua \
+	lua/host.lua \
+	lua/lab.lua \
+	lua/modules.lua \
+	lua/registry.lua \
+	lua/result.lua \
+	lua/shim.lua \
+	lua/show.lua \
+	lua/tasks.lua \
+	lua/toml.lua
+
+EXTRA_DIST += $(LUA_FILES)
+CLEANFILES += src/embed.c
+
+src/embed.c: $(LUA_FILES) build-aux/embed.sh
+	$(AM_V_GEN)$(MKDIR_P) src; cd $(srcdir) && sh build-aux/embed.sh $(LUA_FILES) \
+		>$(abs_builddir)/$@.tmp && mv -f $(abs_builddir)/$@.tmp $(abs_builddir)/$@
