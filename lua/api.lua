@@ -3,9 +3,10 @@
 local core = ...
 
 core.embedded("compat")
-core.embedded("result", core)
+core.set_run_result(core.embedded("result", core))
 core.embedded("modules", core)
 core.embedded("host", core)
+core.embedded("files", core)
 core.embedded("lab", core)
 local framework = core.embedded("framework", core)
 

@@ -63,7 +63,4 @@ function RunResult:__tostring()
 	return ("RunResult (%s: %s)"):format(self.command, how(self))
 end
 
--- Called with each result's fields by the ops that make one.
-function core.run_result(fields)
-	return setmetatable(fields, RunResult)
-end
+return RunResult	-- which the ops that make one set as its metatable

@@ -289,7 +289,16 @@ static int core_embedded(lua_State *L)
 	return 1;
 }
 
+/* set_run_result(metatable): what results of commands get */
+static int core_set_run_result(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_setfield(L, LUA_REGISTRYINDEX, "provium.RunResult");
+	return 0;
+}
+
 static const luaL_Reg core_functions[] = {
+	{ "set_run_result", core_set_run_result },
 	{ "locals", core_locals },
 	{ "where", core_where },
 	{ "raise", core_raise },
@@ -320,5 +329,6 @@ static void (*const openers[])(lua_State *L) = {
 	ops_open_vm,
 	ops_open_command,
 	ops_open_files,
+	ops_open_transfer,
 	NULL,
 };

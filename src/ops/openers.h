@@ -32,6 +32,7 @@ void ops_open_host(lua_State *L);
 void ops_open_vm(lua_State *L);
 void ops_open_command(lua_State *L);
 void ops_open_files(lua_State *L);
+void ops_open_transfer(lua_State *L);
 
 /* These push a module's table (json.c, msgpack.c). */
 int ops_open_json(lua_State *L);

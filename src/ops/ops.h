@@ -28,6 +28,8 @@ struct ops_env {
 	struct lease *(*lease_new)(void *arg, uint64_t memory, unsigned cpus,
 		void (*granted)(void *garg, const struct err *e), void *garg);
 	void (*lease_free)(struct lease *l);
+	/* Takes a part out of a granted lease, as a lease of its own. */
+	struct lease *(*lease_split)(struct lease *from, uint64_t memory, unsigned cpus);
 
 	/* Why this test is left out ("filtered: did not match --tag (smoke)"), or NULL. meta is at index meta
 	 * (a table or nil). The text is valid until the next call. */
@@ -35,7 +37,7 @@ struct ops_env {
 	/* One thing that happened, its fields in the table at index t: test_started, test_passed, test_failed,
 	 * test_skipped, chunk_error (run.md). */
 	void (*report)(void *arg, lua_State *L, const char *kind, int t);
-	/* While the file waits for the pool, time does not count: told at both ends. */
+	/* Something of the file begins to wait for the pool, or nothing does any more: that time does not count. */
 	void (*pool_wait)(void *arg, bool waiting);
 	void (*vm_spawned)(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns);
 	void (*vm_gone)(void *arg, struct vm *vm);
@@ -43,6 +45,10 @@ struct ops_env {
 
 /* Installs every global in the state. */
 void ops_open(struct state *s, struct ops_env *env);
+/* Pushes run(chunk): the function that runs a loaded test file and then its tests. */
+void ops_push_run(lua_State *L);
+/* After the file's scope is closed and before state_free. */
+void ops_close(struct state *s);
 struct ops_env *ops_env(lua_State *L);
 /* The scope of the test file (its VMs, bridges, ...), closed by src/run when the file is over. */
 struct scope *ops_file_scope(struct state *s);

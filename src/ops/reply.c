@@ -1,0 +1,202 @@
+/*
+ * Requests to the agent without streams, and the fields of replies.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/reply.h"
+
+static void request_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
+static const struct wait_kind request_kind;
+static const struct agent_events request_events;
+
+#define SBUFFER_TYPE "provium.sbuffer"
+
+struct request_wait {
+	struct wait wait;
+	struct target *target;		/* lives as long as the userdata on the op's stack */
+	struct agent_call *call;
+	const char *name;
+	char *arg;
+	int (*push)(lua_State *L, const msgpack_object *reply);
+	msgpack_sbuffer kept;		/* the reply, until Lua takes it */
+	msgpack_unpacked unpacked;
+};
+
+void pack_text(msgpack_packer *pk, const char *s)
+{
+	msgpack_pack_str_with_body(pk, s, strlen(s));
+}
+
+void pack_key(msgpack_packer *pk, const char *key)
+{
+	pack_text(pk, key);
+}
+
+void pack_str(msgpack_packer *pk, const char *key, const char *s)
+{
+	pack_key(pk, key);
+	pack_text(pk, s);
+}
+
+void pack_bin(msgpack_packer *pk, const char *key, const void *data, size_t len)
+{
+	pack_key(pk, key);
+	msgpack_pack_bin_with_body(pk, data, len);
+}
+
+void pack_int(msgpack_packer *pk, const char *key, int64_t n)
+{
+	pack_key(pk, key);
+	msgpack_pack_int64(pk, n);
+}
+
+void pack_bool(msgpack_packer *pk, const char *key, bool b)
+{
+	pack_key(pk, key);
+	if (b)
+		msgpack_pack_true(pk);
+	else
+		msgpack_pack_false(pk);
+}
+
+static int sbuffer_gc(lua_State *L)
+{
+	msgpack_sbuffer_destroy(lua_touserdata(L, 1));
+	return 0;
+}
+
+msgpack_sbuffer *sbuffer_push(lua_State *L)
+{
+	msgpack_sbuffer *b = lua_newuserdata(L, sizeof(*b));
+
+	msgpack_sbuffer_init(b);
+	if (luaL_newmetatable(L, SBUFFER_TYPE)) {
+		lua_pushcfunction(L, sbuffer_gc);
+		lua_setfield(L, -2, "__gc");
+	}
+	lua_setmetatable(L, -2);
+	return b;
+}
+
+const msgpack_object *reply_get(const msgpack_object *o, const char *key)
+{
+	size_t n = strlen(key);
+
+	if (!o || o->type != MSGPACK_OBJECT_MAP)
+		return NULL;
+	for (uint32_t i = 0; i < o->via.map.size; i++) {
+		const msgpack_object_kv *kv = &o->via.map.ptr[i];
+
+		if (kv->key.type == MSGPACK_OBJECT_STR && kv->key.via.str.size == n &&
+		    memcmp(kv->key.via.str.ptr, key, n) == 0)
+			return &kv->val;
+	}
+	return NULL;
+}
+
+int64_t reply_int(const msgpack_object *o, const char *key, int64_t def)
+{
+	const msgpack_object *v = reply_get(o, key);
+
+	if (v && (v->type == MSGPACK_OBJECT_POSITIVE_INTEGER || v->type == MSGPACK_OBJECT_NEGATIVE_INTEGER))
+		return v->via.i64;
+	return def;
+}
+
+bool reply_bytes(const msgpack_object *o, const char *key, const char **data, size_t *len)
+{
+	const msgpack_object *v = reply_get(o, key);
+
+	if (!v || (v->type != MSGPACK_OBJECT_STR && v->type != MSGPACK_OBJECT_BIN))
+		return false;
+	*data = v->via.bin.ptr;
+	*len = v->via.bin.size;
+	return true;
+}
+
+void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size)
+{
+	const char *s;
+	size_t n;
+
+	if (reply_bytes(o, key, &s, &n))
+		snprintf(buf, size, "%.*s", (int)n, s);
+}
+
+void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e)
+{
+	char waited[32] = "";
+
+	if (strncmp(e->msg, "os: ", 4) != 0)
+		snprintf(waited, sizeof(waited), " after %.1fs", wait_elapsed(w));
+	wait_fail(w, e->code, "vm `%s`: %s `%s`%s: %s", vm_name(t->vm), op, arg, waited, e->msg);
+}
+
+int request_start(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
+	int (*push)(lua_State *L, const msgpack_object *reply))
+{
+	struct request_wait *w = wait_new(L, &request_kind, sizeof(*w));
+
+	w->target = t;
+	w->name = name;
+	w->arg = xstrdup(arg);
+	w->push = push;
+	msgpack_sbuffer_init(&w->kept);
+	msgpack_unpacked_init(&w->unpacked);
+	w->call = agent_call(vm_agent(t->vm), t->channel, name, params, false, &request_events, w);
+	return wait_yield(L, &w->wait);
+}
+
+static void request_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
+{
+	struct request_wait *w = arg;
+	msgpack_packer pk;
+
+	if (e) {
+		target_fail(&w->wait, w->target, w->name, w->arg, e);
+		return;
+	}
+	msgpack_packer_init(&pk, &w->kept, msgpack_sbuffer_write);
+	msgpack_pack_object(&pk, *o);
+	wait_finish(&w->wait);
+}
+
+static int request_push(struct wait *wait, lua_State *L)
+{
+	struct request_wait *w = (struct request_wait *)wait;
+
+	if (!w->push)
+		return 0;
+	msgpack_unpack_next(&w->unpacked, w->kept.data, w->kept.size, NULL);
+	return w->push(L, &w->unpacked.data);
+}
+
+static void request_describe(struct wait *wait, char *buf, size_t size)
+{
+	struct request_wait *w = (struct request_wait *)wait;
+
+	snprintf(buf, size, "vm \"%s\": %s \"%.200s\"", vm_name(w->target->vm), w->name, w->arg);
+}
+
+static void request_release(struct wait *wait)
+{
+	struct request_wait *w = (struct request_wait *)wait;
+
+	agent_call_free(w->call);
+	msgpack_unpacked_destroy(&w->unpacked);
+	msgpack_sbuffer_destroy(&w->kept);
+	free(w->arg);
+}
+
+static const struct agent_events request_events = {
+	.reply = request_reply_cb,
+};
+
+static const struct wait_kind request_kind = {
+	.name = "vm request",
+	.push = request_push,
+	.describe = request_describe,
+	.release = request_release,
+};

@@ -1,0 +1,36 @@
+/*
+ * Small things around requests to the agent: packing a map, reading a reply's fields, one plain
+ * request as a wait. Private to src/ops/.
+ */
+#ifndef PROVIUM_REPLY_H
+#define PROVIUM_REPLY_H
+
+#include "ops/target.h"
+
+void pack_key(msgpack_packer *pk, const char *key);
+void pack_text(msgpack_packer *pk, const char *s);
+/* One entry of a map each. */
+void pack_str(msgpack_packer *pk, const char *key, const char *s);
+void pack_bin(msgpack_packer *pk, const char *key, const void *data, size_t len);
+void pack_int(msgpack_packer *pk, const char *key, int64_t n);
+void pack_bool(msgpack_packer *pk, const char *key, bool b);
+
+/* Pushes a userdata with a buffer that the collector frees: packing and what follows may raise. */
+msgpack_sbuffer *sbuffer_push(lua_State *L);
+
+/* The value of a key in a reply's map, or NULL. */
+const msgpack_object *reply_get(const msgpack_object *o, const char *key);
+int64_t reply_int(const msgpack_object *o, const char *key, int64_t def);
+/* Cuts at size. Leaves buf as it is when the key is not there. */
+void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size);
+bool reply_bytes(const msgpack_object *o, const char *key, const char **data, size_t *len);
+
+/* Fails the wait as ``vm `a`: OP `ARG`: MESSAGE``, with the time waited unless the guest's system answered. */
+void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e);
+
+/* A request without streams: packs nothing itself. name is "stat", method "vm:stat", arg what messages show (copied).
+ * push gets the reply's map and leaves its results; NULL: no results. Returns as an op does. */
+int request_start(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
+	int (*push)(lua_State *L, const msgpack_object *reply));
+
+#endif
