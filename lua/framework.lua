@@ -269,7 +269,7 @@ end
 -- Runs the file: its chunk, a loaded function, then its tests.
 function framework.run(chunk, path)
 	source = getinfo(chunk, "S").source
-	local status, err, traceback = core.spawn("chunk of " .. path, chunk):wait()
+	local status, err, traceback = core.spawn("chunk of " .. (path or source), chunk):wait()
 	registry.close()
 	if status == "failed" then
 		core.report("chunk_error", { message = type(err) == "string" and err or show.value(err),
