@@ -76,6 +76,7 @@ int outfile_failed(const struct outfile *o, int code, struct err *e)
 {
 	char need[32], avail[32];
 	struct statvfs vfs;
+	struct stat st;
 
 	err_set(e, code, "write `%s`: %s", o->path, strerror(code));
 	if (code != ENOSPC && code != EDQUOT)
@@ -83,9 +84,10 @@ int outfile_failed(const struct outfile *o, int code, struct err *e)
 	if (o->size)
 		err_append(e, ": it needs %llu bytes (%s)", (unsigned long long)o->size,
 			units_format_size(o->size, need, sizeof(need)));
-	if (!fstatvfs(o->fd, &vfs))
-		err_append(e, ", %s are free",
-			units_format_size((uint64_t)vfs.f_bavail * vfs.f_frsize, avail, sizeof(avail)));
+	/* What it has taken itself comes back when it is removed. */
+	if (!fstatvfs(o->fd, &vfs) && !fstat(o->fd, &st))
+		err_append(e, ", %s are free", units_format_size(
+			(uint64_t)vfs.f_bavail * vfs.f_frsize + (uint64_t)st.st_blocks * 512, avail, sizeof(avail)));
 	err_append(e, "; make room there or point it elsewhere");
 	return -code;
 }
