@@ -239,7 +239,7 @@ local function decimal_integer(sign, text)
 	if #digits > #limit or (#digits == #limit and digits > limit) then
 		return nil, "the integer does not fit in 64 bits"
 	end
-	return tonumber((sign == "-" and "-" or "") .. digits)
+	return tonumber((sign == "-" and "-" or "") .. digits) + 0	-- doubles: -0 becomes 0
 end
 
 local function prefixed_integer(prefix, text)
