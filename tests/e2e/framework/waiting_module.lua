@@ -1,0 +1,5 @@
+-- A module that waits while it loads.
+
+sleep(0.05)
+
+return { value = "waited" }
