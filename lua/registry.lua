@@ -137,16 +137,9 @@ local function todo(reason)
 	todo_reason = reason or "todo"
 end
 
--- Why this test is left out without asking the filters, or nil.
-function registry.skip_reason(t)
-	if todo_reason then
-		return todo_reason
-	end
-	local skip = t.meta.skip
-	if skip then
-		return skip == true and "meta.skip" or skip
-	end
-	return nil
+-- The reason of todo(), or nil.
+function registry.todo_reason()
+	return todo_reason
 end
 
 function registry.close()

@@ -302,7 +302,7 @@ cases[#cases + 1] = { name = "fields of a date-time", fn = function()
 end }
 
 cases[#cases + 1] = { name = "integers of 64 bits", fn = function()
-	if not math.type then
+	if 9007199254740993 == 9007199254740992 then
 		return		-- doubles only
 	end
 	local t = toml.parse("a = 9223372036854775807\nb = -9223372036854775808\nc = 0x7fffffffffffffff")
