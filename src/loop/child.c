@@ -162,6 +162,7 @@ static void child_exec(struct plan *p)
 {
 	const struct child_spec *s = p->spec;
 	const struct sched_param prio = { 0 };
+	int obstacle = 0;
 	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -191,9 +192,11 @@ static void child_exec(struct plan *p)
 	for (char **c = p->candidates; *c; c++) {
 		execve(*c, (char *const *)s->argv, s->envp ? (char *const *)s->envp : environ);
 		/* The first real obstacle is the one to report, not a missing file further on. */
-		if (!p->exec_errno || p->exec_errno == ENOENT)
-			p->exec_errno = errno;
+		if (!obstacle || obstacle == ENOENT)
+			obstacle = errno;
 	}
+	/* Only now: the parent shares this memory, and a later candidate might have run. */
+	p->exec_errno = obstacle;
 	_exit(127);
 failed:
 	p->exec_errno = errno;
