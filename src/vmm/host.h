@@ -1,0 +1,20 @@
+/*
+ * What the other files of src/vmm need of the process-wide context.
+ */
+#ifndef PROVIUM_VMM_HOST_H
+#define PROVIUM_VMM_HOST_H
+
+#include "vmm/vmm.h"
+
+/* The QEMU program for an architecture: as configured, else "qemu-system-ARCH". Borrowed; arch NULL: the host's. */
+const char *vmm_qemu_program(struct vmm *v, const char *arch);
+/* The agent's binary for VMM_LOCAL, or NULL. */
+const char *vmm_agent_program(struct vmm *v);
+/* vmm_resolve_accel for a guest's architecture: a foreign one is always emulated. */
+enum accel vmm_guest_accel(struct vmm *v, enum accel want, const char *arch, struct err *e);
+/* A number that no other VM of this process has. */
+unsigned vmm_next_serial(struct vmm *v);
+/* "x86_64" */
+const char *host_arch(void);
+
+#endif

@@ -1,0 +1,686 @@
+/*
+ * A guest in QEMU, from its preparation to QEMU's end: initramfs, disks, the process, and what became of it.
+ *
+ * How a guest ends is told by several sources in no order: QMP events, the console, QEMU's exit. The first one that
+ * knows decides the fate; over() comes when QEMU is reaped and everything it said has been read.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/console.h"
+#include "vmm/host.h"
+#include "vmm/initramfs.h"
+#include "vmm/machine.h"
+#include "vmm/qemu.h"
+#include "vmm/transport.h"
+
+#define MS INT64_C(1000000)
+#define LINGER_STEP_NS (150 * MS)	/* the console is quiet for so long: the guest has said its last word */
+#define LINGER_NS (1000 * MS)		/* but no longer than this */
+#define EXIT_NS (1500 * MS)		/* what QEMU has to end by itself when the guest powers off */
+#define STDERR_MAX 4096
+
+static void begin(void *arg);
+static void initramfs_cb(void *arg, const char *path, const struct err *e);
+static void copied_cb(void *arg, const struct err *e);
+static void child_cb(void *arg, const struct child_result *r);
+static void qmp_event_cb(void *arg, const char *name, const json_t *data);
+static void qmp_broken_cb(void *arg, const struct err *e);
+static void linked_cb(void *arg, int fd);
+static void verdict_cb(void *arg, enum verdict v, const char *line);
+static void linger_cb(evutil_socket_t fd, short what, void *arg);
+static void tell_over(void *arg);
+
+/* One power-on. Owned by its VM, freed at the end of the turn in which free was called. */
+struct qemu_machine {
+	struct machine m;		/* first: what vm.c holds */
+	struct machine_spec spec;
+	struct loop *loop;
+	struct initramfs_job *job;
+	char *initramfs;
+	struct helper *copy;
+	struct qemu_disk *disks;
+	size_t ndisks, prepared;
+	int ram;
+	struct transport *transport;
+	struct qmp *qmp;
+	struct child *child;
+	char **argv;
+	uint32_t cid;
+	struct event *linger;
+	int64_t linger_until;
+	size_t console_seen;
+	bool fated, quitting, ended, told, freed;
+	enum machine_end end;
+	struct err why;
+};
+
+static const struct machine_kind qemu_kind;
+static const struct qmp_events qmp_events;
+
+static struct qemu_machine *self(const struct machine *m)
+{
+	return (struct qemu_machine *)m;
+}
+
+struct machine *machine_new(const struct machine_spec *s)
+{
+	struct qemu_machine *q = xcalloc(1, sizeof(*q));
+
+	q->m.kind = &qemu_kind;
+	q->spec = *s;
+	q->loop = vmm_loop(s->vmm);
+	q->ram = -1;
+	loop_defer(q->loop, begin, q);
+	return &q->m;
+}
+
+/* ---- the end ---- */
+
+static void tell_over(void *arg)
+{
+	struct qemu_machine *q = arg;
+
+	if (q->told || q->freed)
+		return;
+	q->told = true;
+	log_debug("machine", "%s: over: %s", q->spec.name, q->why.msg);
+	if (q->qmp)
+		qmp_fail(q->qmp, &q->why);
+	q->spec.ev->over(q->spec.arg, q->end, &q->why);
+}
+
+/* The first fate counts. */
+static void set_fate(struct qemu_machine *q, enum machine_end end, int code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+
+static void set_fate(struct qemu_machine *q, enum machine_end end, int code, const char *fmt, ...)
+{
+	va_list ap;
+	char *text;
+
+	if (q->fated)
+		return;
+	q->fated = true;
+	q->end = end;
+	va_start(ap, fmt);
+	text = xvasprintf(fmt, ap);
+	va_end(ap);
+	err_set(&q->why, code, "%s", text);
+	free(text);
+	log_debug("machine", "%s: fate: %s", q->spec.name, q->why.msg);
+}
+
+/* Nothing runs yet: the fate is already the end. */
+static void end_early(struct qemu_machine *q)
+{
+	if (q->ended)
+		return;
+	q->ended = true;
+	initramfs_job_free(q->job);
+	q->job = NULL;
+	if (q->copy)
+		helper_cancel(q->copy);
+	q->copy = NULL;
+	loop_defer(q->loop, tell_over, q);
+}
+
+/* Something could not be prepared. */
+static void give_up(struct qemu_machine *q, const struct err *e)
+{
+	set_fate(q, MACHINE_FAILED, e->code, "%s", e->msg);
+	end_early(q);
+}
+
+static void kill_now(struct qemu_machine *q)
+{
+	timer_stop(&q->linger);
+	if (q->child && !q->ended)
+		child_signal(q->child, SIGKILL);
+}
+
+static size_t console_len(struct qemu_machine *q)
+{
+	size_t len;
+
+	console_log(q->spec.console, &len);
+	return len;
+}
+
+static void linger_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct qemu_machine *q = arg;
+	size_t len = console_len(q);
+
+	(void)fd, (void)what;
+	if (q->linger_until && len != q->console_seen && now_ns() < q->linger_until) {
+		q->console_seen = len;
+		timer_start(q->loop, &q->linger, LINGER_STEP_NS, linger_cb, q);
+		return;
+	}
+	if (!q->fated)
+		set_fate(q, MACHINE_DIED, EPIPE, "QEMU closed its QMP connection and went on running");
+	kill_now(q);
+}
+
+/* The guest is finished but QEMU goes on: hear the rest of what the guest says, then end it. */
+static void linger(struct qemu_machine *q)
+{
+	q->linger_until = now_ns() + LINGER_NS;
+	q->console_seen = console_len(q);
+	timer_start(q->loop, &q->linger, LINGER_STEP_NS, linger_cb, q);
+}
+
+/* QEMU is about to end by itself. */
+static void expect_exit(struct qemu_machine *q)
+{
+	if (q->linger)
+		return;
+	q->linger_until = 0;
+	timer_start(q->loop, &q->linger, EXIT_NS, linger_cb, q);
+}
+
+/* The last part of what QEMU complained about, without the newline; malloc'ed. */
+static char *stderr_text(struct evbuffer *err)
+{
+	size_t n = err ? evbuffer_get_length(err) : 0;
+	char *text;
+
+	if (n > STDERR_MAX) {
+		evbuffer_drain(err, n - STDERR_MAX);
+		n = STDERR_MAX;
+	}
+	text = xmalloc(n + 1);
+	if (n > 0)
+		evbuffer_copyout(err, text, n);
+	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'))
+		n--;
+	text[n] = 0;
+	return text;
+}
+
+static void child_cb(void *arg, const struct child_result *r)
+{
+	struct qemu_machine *q = arg;
+	char status[64], *err = stderr_text(r->err);
+
+	timer_stop(&q->linger);
+	if (q->qmp)
+		qmp_drain(q->qmp);
+	console_detach(q->spec.console);
+	console_on_verdict(q->spec.console, NULL, NULL);
+	timer_stop(&q->linger);
+	set_fate(q, MACHINE_DIED, ECONNRESET, "QEMU %s: %s%s%s", r->signalled ? "died" : "exited",
+		child_result_text(r, status, sizeof(status)), *err ? ": " : "", err);
+	free(err);
+	q->ended = true;
+	transport_free(q->transport);
+	q->transport = NULL;
+	close(q->ram);
+	q->ram = -1;
+	tell_over(q);
+}
+
+/* ---- what the guest and QEMU tell ---- */
+
+static void verdict_cb(void *arg, enum verdict v, const char *line)
+{
+	struct qemu_machine *q = arg;
+
+	switch (v) {
+	case VERDICT_INIT:
+		if (!q->fated)
+			q->spec.ev->stage(q->spec.arg, "waiting for the agent");
+		return;
+	case VERDICT_PANIC:
+		/* The event may come first, but it does not know the reason. */
+		if (q->fated && q->end == MACHINE_PANICKED)
+			err_set(&q->why, ECONNRESET, "guest panicked: %s", line);
+		set_fate(q, MACHINE_PANICKED, ECONNRESET, "guest panicked: %s", line);
+		linger(q);
+		return;
+	case VERDICT_HALTED:
+		set_fate(q, MACHINE_HALTED, ECONNRESET, "guest halted");
+		linger(q);
+		return;
+	case VERDICT_POWERED_OFF:
+		/* Without ACPI the kernel says so and spins for ever. */
+		set_fate(q, MACHINE_POWERED_OFF, ECONNRESET, "guest powered off");
+		expect_exit(q);
+		return;
+	case VERDICT_NONE:
+		return;
+	}
+}
+
+static const char *string_member(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+static void shutdown_event(struct qemu_machine *q, const char *reason)
+{
+	if (strncmp(reason, "guest", 5) == 0)
+		set_fate(q, MACHINE_POWERED_OFF, ECONNRESET, strcmp(reason, "guest-reset") == 0 ?
+			"guest rebooted and QEMU was told to exit then" : "guest powered off");
+	else if (q->quitting)
+		set_fate(q, MACHINE_KILLED, ECONNRESET, "QEMU was told to quit");
+	else
+		set_fate(q, MACHINE_DIED, ECONNRESET, "QEMU ended from outside (%s)", reason);
+	expect_exit(q);
+}
+
+static void qmp_event_cb(void *arg, const char *name, const json_t *data)
+{
+	struct qemu_machine *q = arg;
+
+	if (strcmp(name, "VSERPORT_CHANGE") == 0) {
+		if (strcmp(string_member(data, "id"), QEMU_AGENT_PORT_ID) == 0 &&
+		    transport_port(q->transport, json_is_true(json_object_get(data, "open"))))
+			q->spec.ev->unlinked(q->spec.arg);
+	} else if (strcmp(name, "SHUTDOWN") == 0) {
+		shutdown_event(q, string_member(data, "reason"));
+	} else if (strcmp(name, "GUEST_PANICKED") == 0) {
+		set_fate(q, MACHINE_PANICKED, ECONNRESET, "guest panicked (told by pvpanic)");
+		linger(q);
+	} else if (strcmp(name, "RESET") == 0 && !q->fated) {
+		transport_port(q->transport, false);
+		transport_unlink(q->transport);
+		q->spec.ev->reset(q->spec.arg);
+	}
+}
+
+static void qmp_broken_cb(void *arg, const struct err *e)
+{
+	struct qemu_machine *q = arg;
+
+	if (e->code == -EPIPE) {
+		expect_exit(q);		/* mostly QEMU has died and is about to be reaped */
+		return;
+	}
+	set_fate(q, MACHINE_DIED, e->code, "%s", e->msg);
+	kill_now(q);
+}
+
+static void linked_cb(void *arg, int fd)
+{
+	struct qemu_machine *q = arg;
+
+	if (q->fated)
+		close(fd);
+	else
+		q->spec.ev->linked(q->spec.arg, fd);
+}
+
+/* ---- starting QEMU ---- */
+
+/* A socketpair whose one end is for QEMU. */
+static int open_pair(int *ours, int *theirs, struct err *e)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return err_set(e, errno, "cannot make a socket pair for QEMU: %s", strerror(errno));
+	*ours = sv[0];
+	*theirs = sv[1];
+	return 0;
+}
+
+static int make_ram(struct qemu_machine *q, struct err *e)
+{
+	uint64_t size = qemu_memory(q->spec.profile, q->spec.options);
+	char text[32];
+
+	q->ram = memfd_create("provium-ram", MFD_CLOEXEC);
+	if (q->ram < 0)
+		return err_set(e, errno, "cannot make the guest's RAM: memfd_create: %s", strerror(errno));
+	if (ftruncate(q->ram, (off_t)size) < 0)
+		return err_set(e, errno, "cannot make the guest's RAM of %s: %s",
+			units_format_size(size, text, sizeof(text)), strerror(errno));
+	return 0;
+}
+
+enum { FD_RAM = 3, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, FD_VHOST };
+
+static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct err *e)
+{
+	int vhost = transport_vhost_fd(q->transport);
+	struct child_fd fds[] = {
+		{ q->ram, FD_RAM }, { qmp, FD_QMP }, { serial, FD_SERIAL }, { hvc, FD_HVC },
+		{ transport_serial_fd(q->transport), FD_AGENT }, { vhost, FD_VHOST },
+	};
+	struct qemu_spec s = {
+		.program = vmm_qemu_program(q->spec.vmm, q->spec.profile->arch), .name = q->spec.name,
+		.profile = q->spec.profile, .options = q->spec.options, .accel = q->spec.accel,
+		.initramfs = q->initramfs, .cid = transport_cid(q->transport),
+		.fds = { FD_RAM, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, vhost < 0 ? -1 : FD_VHOST },
+		.disks = q->disks, .ndisks = q->ndisks,
+	};
+	struct child_spec c = {
+		.fds = fds, .nfds = sizeof(fds) / sizeof(*fds) - (vhost < 0),
+		.capture_err = true, .capture_max = 4 * STDERR_MAX, .batch = true, .done = child_cb, .arg = q,
+	};
+
+	q->argv = qemu_argv(&s, e);
+	if (!q->argv)
+		return -EINVAL;
+	c.argv = (const char *const *)q->argv;
+	q->child = child_spawn(q->loop, &c, e);
+	if (!q->child) {
+		if (e->code == -ENOENT)
+			err_append(e, " (install QEMU, or name it with PROVIUM_QEMU)");
+		return e->code;
+	}
+	return 0;
+}
+
+static void set_console_input(struct qemu_machine *q)
+{
+	struct err e = ERR_INIT;
+	char *cmdline = qemu_cmdline(q->spec.profile, q->spec.options, &e), *last = NULL;
+
+	for (char *p = cmdline; p && (p = strstr(p, "console=")); p++)
+		if (p == cmdline || p[-1] == ' ')
+			last = p;
+	console_set_input(q->spec.console,
+		last && strncmp(last, "console=hvc", 11) == 0 ? CONSOLE_HVC : CONSOLE_SERIAL);
+	free(cmdline);
+	err_release(&e);
+}
+
+static void start_qemu(struct qemu_machine *q)
+{
+	int qmp[2] = { -1, -1 }, serial[2] = { -1, -1 }, hvc[2] = { -1, -1 };
+	struct err e = ERR_INIT;
+	int r;
+
+	q->spec.ev->stage(q->spec.arg, "starting QEMU");
+	q->transport = transport_new(q->loop, linked_cb, q, &e);
+	r = q->transport ? 0 : e.code;
+	if (r < 0 || (r = make_ram(q, &e)) < 0 || (r = open_pair(&qmp[0], &qmp[1], &e)) < 0 ||
+	    (r = open_pair(&serial[0], &serial[1], &e)) < 0 || (r = open_pair(&hvc[0], &hvc[1], &e)) < 0)
+		goto out;
+	r = spawn(q, qmp[1], serial[1], hvc[1], &e);
+	if (r < 0)
+		goto out;
+	transport_started(q->transport);
+	q->cid = transport_cid(q->transport);
+	q->qmp = qmp_new(q->loop, qmp[0], &qmp_events, q);
+	console_attach(q->spec.console, CONSOLE_SERIAL, serial[0]);
+	console_attach(q->spec.console, CONSOLE_HVC, hvc[0]);
+	console_on_verdict(q->spec.console, verdict_cb, q);
+	set_console_input(q);
+	qmp[0] = serial[0] = hvc[0] = -1;
+	q->spec.ev->stage(q->spec.arg, "booting the guest kernel");
+	q->spec.ev->started(q->spec.arg);
+out:
+	for (int i = 0; i < 2; i++) {
+		if (qmp[i] >= 0)
+			close(qmp[i]);
+		if (serial[i] >= 0)
+			close(serial[i]);
+		if (hvc[i] >= 0)
+			close(hvc[i]);
+	}
+	if (r < 0)
+		give_up(q, &e);
+	err_release(&e);
+}
+
+/* ---- the disks ---- */
+
+static const struct disk_spec *disk_spec(const struct qemu_machine *q, size_t i)
+{
+	const struct profile *p = q->spec.profile;
+
+	return i < p->ndisks ? &p->disks[i] : &q->spec.options->disks[i - p->ndisks];
+}
+
+static int make_scratch(const char *path, uint64_t size, struct err *e)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 0;
+
+	if (fd < 0)
+		return err_set(e, errno, "cannot make `%s`: %s", path, strerror(errno));
+	if (ftruncate(fd, (off_t)size) < 0)
+		r = err_set(e, errno, "cannot make `%s` with %llu bytes: %s", path, (unsigned long long)size,
+			strerror(errno));
+	close(fd);
+	return r;
+}
+
+static int check_readable(const char *path, bool writable, struct err *e)
+{
+	if (access(path, writable ? R_OK | W_OK : R_OK) < 0)
+		return err_set(e, errno, "cannot open `%s`%s: %s", path, writable ? " for writing" : "", strerror(errno));
+	return 0;
+}
+
+/* Prepares disk i. 0, 1 when a copy is under way, or -errno. A disk made for this VM keeps its content when the VM
+ * is booted again. */
+static int prepare_disk(struct qemu_machine *q, size_t i, struct err *e)
+{
+	const struct disk_spec *d = disk_spec(q, i);
+	struct qemu_disk *out = &q->disks[i];
+	const char *argv[] = { "copy", d->template, NULL, NULL };
+	int r = 0;
+
+	out->id = d->id ? xstrdup(d->id) : xasprintf("disk%zu", i);
+	out->format = d->format;
+	out->readonly = d->readonly;
+	if (d->path) {
+		out->path = xstrdup(d->path);
+		r = check_readable(d->path, !d->readonly, e);
+	} else {
+		out->temporary = true;
+		out->path = argv[2] = xasprintf("%s/%zu.img", q->spec.dir, i);
+		if (mkdir(q->spec.dir, 0700) < 0 && errno != EEXIST)
+			r = err_set(e, errno, "cannot make `%s`: %s", q->spec.dir, strerror(errno));
+		else if (!d->template)
+			r = make_scratch(out->path, d->scratch, e);
+		else if (access(out->path, F_OK) < 0 && (r = check_readable(d->template, false, e)) == 0) {
+			q->copy = helper_start(q->loop, argv, copied_cb, q, e);
+			r = q->copy ? 1 : e->code;
+		}
+	}
+	if (r < 0)
+		err_prefix(e, "disk `%s`", out->id);
+	return r;
+}
+
+static void prepare_disks(struct qemu_machine *q)
+{
+	struct err e = ERR_INIT;
+	int r = 0;
+
+	while (r == 0 && q->prepared < q->ndisks)
+		r = prepare_disk(q, q->prepared++, &e);
+	if (r < 0)
+		give_up(q, &e);
+	else if (r == 0)
+		start_qemu(q);
+	err_release(&e);
+}
+
+static void copied_cb(void *arg, const struct err *e)
+{
+	struct qemu_machine *q = arg;
+	struct err full = ERR_INIT;
+
+	q->copy = NULL;
+	if (!e) {
+		prepare_disks(q);
+		return;
+	}
+	err_copy(&full, e);
+	err_prefix(&full, "disk `%s`", q->disks[q->prepared - 1].id);
+	give_up(q, &full);
+	err_release(&full);
+}
+
+static void start_disks(struct qemu_machine *q)
+{
+	q->ndisks = q->spec.profile->ndisks + q->spec.options->ndisks;
+	q->disks = xcalloc(q->ndisks + 1, sizeof(*q->disks));
+	if (q->ndisks > 0)
+		q->spec.ev->stage(q->spec.arg, "preparing the disks");
+	prepare_disks(q);
+}
+
+/* ---- kernel and initramfs ---- */
+
+static int check_kernel(const struct profile *p, struct err *e)
+{
+	struct stat st;
+
+	if (!p->kernel)
+		return err_set(e, ENOENT, "profile `%s` has no kernel: set `kernel` or `root` in provium.toml", p->name);
+	if (access(p->kernel, R_OK) < 0 || stat(p->kernel, &st) < 0)
+		return err_set(e, errno, "profile `%s`: cannot read the kernel `%s`: %s (correct `kernel` in "
+			"provium.toml, or build it with `provium prepare`)", p->name, p->kernel, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, EINVAL, "profile `%s`: the kernel `%s` is not a regular file", p->name, p->kernel);
+	return 0;
+}
+
+static void initramfs_cb(void *arg, const char *path, const struct err *e)
+{
+	struct qemu_machine *q = arg;
+
+	if (e) {
+		give_up(q, e);
+		return;
+	}
+	q->initramfs = xstrdup(path);
+	start_disks(q);
+}
+
+static void begin(void *arg)
+{
+	struct qemu_machine *q = arg;
+	struct err e = ERR_INIT;
+
+	if (q->freed || q->ended)
+		return;
+	q->spec.ev->stage(q->spec.arg, "preparing the initramfs");
+	if (check_kernel(q->spec.profile, &e) == 0)
+		q->job = initramfs_build(q->spec.vmm, q->spec.profile, q->spec.options, initramfs_cb, q, &e);
+	if (!q->job)
+		give_up(q, &e);
+	err_release(&e);
+}
+
+/* ---- what vm.c asks for ---- */
+
+static void qm_kill(struct machine *m)
+{
+	struct qemu_machine *q = self(m);
+
+	set_fate(q, MACHINE_KILLED, ECANCELED, "killed");
+	if (q->child)
+		kill_now(q);
+	else
+		end_early(q);
+}
+
+static void qm_quit(struct machine *m)
+{
+	struct qemu_machine *q = self(m);
+
+	if (!q->qmp) {
+		qm_kill(m);
+		return;
+	}
+	q->quitting = true;
+	qmp_execute(q->qmp, "quit", NULL, NULL, NULL);
+}
+
+static void qm_fail(struct machine *m, const struct err *why)
+{
+	struct qemu_machine *q = self(m);
+
+	set_fate(q, MACHINE_DIED, why->code, "%s", why->msg);
+	if (q->child)
+		kill_now(q);
+	else
+		end_early(q);
+}
+
+static void qm_unlink(struct machine *m)
+{
+	struct qemu_machine *q = self(m);
+
+	if (q->transport && !q->ended)
+		transport_unlink(q->transport);
+}
+
+static struct qmp *qm_qmp(struct machine *m)
+{
+	return self(m)->qmp;
+}
+
+static pid_t qm_pid(const struct machine *m)
+{
+	const struct qemu_machine *q = self(m);
+
+	return q->child && !q->ended ? child_pid(q->child) : 0;
+}
+
+static uint32_t qm_cid(const struct machine *m)
+{
+	return self(m)->cid;
+}
+
+static const char *const *qm_argv(const struct machine *m)
+{
+	return (const char *const *)self(m)->argv;
+}
+
+static void free_now(void *arg)
+{
+	struct qemu_machine *q = arg;
+
+	for (size_t i = 0; i < q->ndisks; i++) {
+		free((char *)q->disks[i].id);
+		free((char *)q->disks[i].path);
+	}
+	free(q->disks);
+	free(q->initramfs);
+	qemu_argv_free(q->argv);
+	err_release(&q->why);
+	free(q);
+}
+
+static void qm_free(struct machine *m)
+{
+	struct qemu_machine *q = self(m);
+
+	q->freed = true;
+	timer_stop(&q->linger);
+	initramfs_job_free(q->job);
+	if (q->copy)
+		helper_cancel(q->copy);
+	if (q->child && !q->ended)
+		console_on_verdict(q->spec.console, NULL, NULL);
+	child_free(q->child);
+	qmp_free(q->qmp);
+	transport_free(q->transport);
+	if (q->ram >= 0)
+		close(q->ram);
+	loop_defer(q->loop, free_now, q);
+}
+
+static const struct machine_kind qemu_kind = {
+	.kill = qm_kill, .quit = qm_quit, .fail = qm_fail, .unlink = qm_unlink, .qmp = qm_qmp, .pid = qm_pid,
+	.cid = qm_cid, .argv = qm_argv, .free = qm_free,
+};
+
+static const struct qmp_events qmp_events = { .event = qmp_event_cb, .broken = qmp_broken_cb };

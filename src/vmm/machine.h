@@ -1,0 +1,72 @@
+/*
+ * One power-on of a guest: from its preparation to the end of its process.
+ *
+ * Two kinds: QEMU (machine.c) and the agent on the host itself (local.c). vm.c drives either by this interface and
+ * makes a new one for each boot.
+ */
+#ifndef PROVIUM_VMM_MACHINE_H
+#define PROVIUM_VMM_MACHINE_H
+
+#include "vmm/qmp.h"
+#include "vmm/vmm.h"
+
+enum machine_end {
+	MACHINE_FAILED,			/* it never ran */
+	MACHINE_DIED,			/* by itself, or given up by machine_fail */
+	MACHINE_PANICKED, MACHINE_POWERED_OFF, MACHINE_HALTED,
+	MACHINE_KILLED,			/* by machine_kill or machine_quit */
+};
+
+struct machine_events {
+	/* What it does now: "preparing the initramfs". Static text. */
+	void (*stage)(void *arg, const char *doing);
+	/* The process runs. */
+	void (*started)(void *arg);
+	/* An agent can be spoken to; the receiver owns fd. */
+	void (*linked)(void *arg, int fd);
+	/* The guest closed its side of that connection. */
+	void (*unlinked)(void *arg);
+	/* The guest rebooted. */
+	void (*reset)(void *arg);
+	/* The process is gone and all its output is in the console; why is complete but for the console. Once, last. */
+	void (*over)(void *arg, enum machine_end end, const struct err *why);
+};
+
+struct machine_spec {
+	struct vmm *vmm;
+	const char *name, *dir;		/* dir: for the disks of this VM; need not exist yet */
+	const struct profile *profile;
+	const struct vm_options *options;	/* borrowed as long as the machine lives */
+	enum accel accel;
+	struct console *console;
+	const struct machine_events *ev;
+	void *arg;
+};
+
+struct machine {
+	const struct machine_kind *kind;
+};
+
+struct machine_kind {
+	/* SIGKILL; over() follows. Also what stops one that is being prepared. */
+	void (*kill)(struct machine *m);
+	/* Asks the process itself to end. */
+	void (*quit)(struct machine *m);
+	/* Gives it up: SIGKILL, and over(MACHINE_DIED) will say why. */
+	void (*fail)(struct machine *m, const struct err *why);
+	/* The connection that linked() gave is no more: look for the next. */
+	void (*unlink)(struct machine *m);
+	/* NULL when there is none (yet). */
+	struct qmp *(*qmp)(struct machine *m);
+	pid_t (*pid)(const struct machine *m);
+	uint32_t (*cid)(const struct machine *m);
+	const char *const *(*argv)(const struct machine *m);
+	/* No event any more; what runs is killed in the background. */
+	void (*free)(struct machine *m);
+};
+
+/* Events come from the loop only, over() at the latest when it cannot be started. */
+struct machine *machine_new(const struct machine_spec *s);
+struct machine *local_new(const struct machine_spec *s);
+
+#endif

@@ -1,0 +1,753 @@
+/*
+ * A VM: its states, and who waits for them.
+ *
+ * created -> booting -> booted <-> paused -> shutdown or dead, and from there booting again. What runs is a struct
+ * machine, made anew for each boot; the agent behind it is a struct link. Callers' callbacks are kept in one list and
+ * called from the loop.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/protocol.h"
+#include "vmm/console.h"
+#include "vmm/host.h"
+#include "vmm/link.h"
+#include "vmm/machine.h"
+#include "vmm/rundir.h"
+#include "vmm/vmpriv.h"
+
+#define SECOND INT64_C(1000000000)
+#define BOOT_TIMEOUT_KVM (30 * SECOND)
+#define BOOT_TIMEOUT_TCG (120 * SECOND)
+#define BOOT_CONSOLE ((size_t)16 << 10)		/* how much console an error shows */
+#define TAIL_CONSOLE ((size_t)4 << 10)
+#define RESETS_MAX 3
+
+static void stage_cb(void *arg, const char *doing);
+static void started_cb(void *arg);
+static void linked_cb(void *arg, int fd);
+static void unlinked_cb(void *arg);
+static void reset_cb(void *arg);
+static void over_cb(void *arg, enum machine_end end, const struct err *why);
+static void up_cb(void *arg);
+static void retry_cb(void *arg);
+static void fatal_cb(void *arg, const struct err *e);
+static void boot_timeout_cb(evutil_socket_t fd, short what, void *arg);
+static void console_grew_cb(struct console_listener *l, struct console *c, size_t from);
+static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
+static void shutdown_step_cb(evutil_socket_t fd, short what, void *arg);
+static void paused_cb(void *arg, const json_t *result, const struct err *e);
+static void deliver(void *arg);
+
+enum want { WANT_BOOT, WANT_DOWN, WANT_PAUSE, WANT_RESUME };
+
+/* Somebody who waits. Freed when told or forgotten. */
+struct pending {
+	TAILQ_ENTRY(pending) entry;
+	enum want want;
+	bool due;
+	struct err err;			/* what to tell */
+	vm_done_fn *cb;
+	void *arg;
+};
+
+enum going { NOWHERE, SHUTTING_DOWN, BEING_KILLED };
+
+/* Freed at the end of the turn in which vm_free was called. */
+struct vm {
+	struct vmm *vmm;
+	struct loop *loop;
+	char *name, *dir;
+	const struct profile *profile;
+	struct vm_options options;	/* of the current boot */
+	enum vm_state state;
+	enum accel accel;
+	struct console *console;
+	struct console_listener expecting;
+	bool expects;
+	size_t boot_offset;		/* where this boot's console output starts */
+	struct machine *machine;	/* of the current or last boot */
+	struct link *link;
+	const char *stage;
+	unsigned resets;
+	int64_t booted_ns, timeout_ns;
+	struct event *boot_timer;
+	enum going going;
+	int64_t down_ns;		/* what is left of a shutdown's time after the polite request */
+	struct event *down_timer;
+	struct agent_call *shutdown_call;
+	struct qmp_call *pause_call;
+	TAILQ_HEAD(, pending) pending;
+	bool deliver_deferred, freed;
+	TAILQ_HEAD(, vm_listener) listeners;
+	struct vm_listener *next;	/* in a walk: whom to tell next */
+	char *reason;
+};
+
+static const struct machine_events machine_events;
+static const struct link_events link_events;
+static const struct agent_events shutdown_events;
+
+/* ---- making and freeing ---- */
+
+struct vm *vm_new(struct vmm *v, const char *name, const struct profile *p)
+{
+	struct vm *vm = xcalloc(1, sizeof(*vm));
+
+	vm->vmm = v;
+	vm->loop = vmm_loop(v);
+	vm->name = xstrdup(name);
+	vm->dir = xasprintf("%s/vm-%u", vmm_run_dir(v), vmm_next_serial(v));
+	vm->profile = p;
+	vm->console = console_new(vm->loop);
+	vm->link = link_new(vm->loop, name, &link_events, vm);
+	vm->reason = xstrdup("");
+	vm->stage = "nothing";
+	TAILQ_INIT(&vm->pending);
+	TAILQ_INIT(&vm->listeners);
+	return vm;
+}
+
+static void pending_free(struct vm *vm, struct pending *p)
+{
+	TAILQ_REMOVE(&vm->pending, p, entry);
+	err_release(&p->err);
+	free(p);
+}
+
+static void free_now(void *arg)
+{
+	struct vm *vm = arg;
+
+	console_free(vm->console);
+	rundir_remove(vm->dir);
+	vm_options_release(&vm->options);
+	free(vm->name);
+	free(vm->dir);
+	free(vm->reason);
+	free(vm);
+}
+
+static void stop_timers(struct vm *vm)
+{
+	timer_stop(&vm->boot_timer);
+	timer_stop(&vm->down_timer);
+	if (vm->expects)
+		console_unlisten(vm->console, &vm->expecting);
+	vm->expects = false;
+	agent_call_free(vm->shutdown_call);
+	vm->shutdown_call = NULL;
+	qmp_cancel(vm->pause_call);
+	vm->pause_call = NULL;
+}
+
+void vm_free(struct vm *vm)
+{
+	struct pending *p;
+
+	if (!vm || vm->freed)
+		return;
+	vm->freed = true;
+	stop_timers(vm);
+	link_free(vm->link);
+	if (vm->machine)
+		vm->machine->kind->free(vm->machine);
+	while ((p = TAILQ_FIRST(&vm->pending)))
+		pending_free(vm, p);
+	loop_defer(vm->loop, free_now, vm);
+}
+
+/* ---- who waits, who listens ---- */
+
+static void deliver(void *arg)
+{
+	struct vm *vm = arg;
+	struct pending *p;
+
+	vm->deliver_deferred = false;
+	do {
+		TAILQ_FOREACH(p, &vm->pending, entry)
+			if (p->due)
+				break;
+		if (p) {
+			struct pending told = *p;
+
+			TAILQ_REMOVE(&vm->pending, p, entry);
+			free(p);
+			told.cb(told.arg, err_is_set(&told.err) ? &told.err : NULL);
+			err_release(&told.err);
+		}
+	} while (p);
+}
+
+static void make_due(struct vm *vm, struct pending *p, const struct err *e)
+{
+	p->due = true;
+	if (e)
+		err_copy(&p->err, e);
+	if (!vm->deliver_deferred) {
+		vm->deliver_deferred = true;
+		loop_defer(vm->loop, deliver, vm);
+	}
+}
+
+static struct pending *add_pending(struct vm *vm, enum want want, vm_done_fn *cb, void *arg)
+{
+	struct pending *p = xcalloc(1, sizeof(*p));
+
+	p->want = want;
+	p->cb = cb;
+	p->arg = arg;
+	TAILQ_INSERT_TAIL(&vm->pending, p, entry);
+	return p;
+}
+
+/* Whatever they waited for has happened, or with e cannot happen. */
+static void settle(struct vm *vm, enum want want, const struct err *e)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH(p, &vm->pending, entry)
+		if (p->want == want && !p->due)
+			make_due(vm, p, e);
+}
+
+static bool is_waited_for(struct vm *vm, enum want want)
+{
+	struct pending *p;
+
+	TAILQ_FOREACH(p, &vm->pending, entry)
+		if (p->want == want && !p->due)
+			return true;
+	return false;
+}
+
+static void answer(struct vm *vm, vm_done_fn *cb, void *arg, const struct err *e)
+{
+	make_due(vm, add_pending(vm, WANT_DOWN, cb, arg), e);
+}
+
+static void refuse(struct vm *vm, vm_done_fn *cb, void *arg, int code, const char *fmt, ...) PRINTF_LIKE(5, 6);
+
+static void refuse(struct vm *vm, vm_done_fn *cb, void *arg, int code, const char *fmt, ...)
+{
+	struct err e = ERR_INIT;
+	va_list ap;
+	char *text;
+
+	va_start(ap, fmt);
+	text = xvasprintf(fmt, ap);
+	va_end(ap);
+	err_set(&e, code, "%s", text);
+	free(text);
+	answer(vm, cb, arg, &e);
+	err_release(&e);
+}
+
+void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg)
+{
+	struct pending *p, *next;
+
+	for (p = TAILQ_FIRST(&vm->pending); p; p = next) {
+		next = TAILQ_NEXT(p, entry);
+		if (p->cb == cb && p->arg == arg)
+			pending_free(vm, p);
+	}
+}
+
+void vm_listen(struct vm *vm, struct vm_listener *l)
+{
+	TAILQ_INSERT_TAIL(&vm->listeners, l, entry);
+}
+
+void vm_unlisten(struct vm *vm, struct vm_listener *l)
+{
+	if (vm->next == l)
+		vm->next = TAILQ_NEXT(l, entry);
+	TAILQ_REMOVE(&vm->listeners, l, entry);
+}
+
+static void set_state(struct vm *vm, enum vm_state to)
+{
+	enum vm_state from = vm->state;
+	struct vm_listener *l;
+
+	if (from == to)
+		return;
+	log_debug("vm", "%s: %s", vm->name, vm_state_name(to));
+	vm->state = to;
+	for (l = TAILQ_FIRST(&vm->listeners); l && !vm->freed; l = vm->next) {
+		vm->next = TAILQ_NEXT(l, entry);
+		l->changed(l, vm, from, to);
+	}
+	vm->next = NULL;
+}
+
+static void set_reason(struct vm *vm, const char *text, size_t console)
+{
+	char *tail = console_tail(vm->console, console);
+
+	free(vm->reason);
+	vm->reason = *tail ? xasprintf("%s\nconsole (last %zu KiB):\n%s", text, console >> 10, tail) : xstrdup(text);
+	free(tail);
+}
+
+/* ---- booting ---- */
+
+/* The boot is over without success: what the caller is told, complete with stage, cause and console. */
+static void fail_boot(struct vm *vm, int code, const char *cause, enum vm_state to)
+{
+	char *tail = console_tail(vm->console, BOOT_CONSOLE);
+	struct err e = ERR_INIT;
+
+	err_set(&e, code, "boot failed while %s: %s", vm->stage, cause);
+	if (*tail)
+		err_append(&e, "\nconsole (last %zu KiB):\n%s", BOOT_CONSOLE >> 10, tail);
+	free(tail);
+	stop_timers(vm);
+	set_state(vm, to);
+	settle(vm, WANT_BOOT, &e);
+	err_release(&e);
+}
+
+static void become_booted(struct vm *vm)
+{
+	stop_timers(vm);
+	vm->booted_ns = now_ns();
+	set_state(vm, VM_BOOTED);
+	settle(vm, WANT_BOOT, NULL);
+}
+
+static int64_t boot_timeout(const struct vm *vm)
+{
+	if (vm->options.agent_timeout)
+		return vm->options.agent_timeout;
+	if (vm->profile->agent_boot_timeout)
+		return vm->profile->agent_boot_timeout;
+	return vm->accel == ACCEL_TCG ? BOOT_TIMEOUT_TCG : BOOT_TIMEOUT_KVM;
+}
+
+static enum accel choose_accel(struct vm *vm, struct err *e)
+{
+	enum accel want = vm->options.accel != ACCEL_AUTO ? vm->options.accel : vm->profile->accel;
+
+	if (vmm_kind(vm->vmm) == VMM_LOCAL)
+		return ACCEL_KVM;
+	return vmm_guest_accel(vm->vmm, want, vm->profile->arch, e);
+}
+
+static void start_machine(struct vm *vm)
+{
+	struct machine_spec s = {
+		.vmm = vm->vmm, .name = vm->name, .dir = vm->dir, .profile = vm->profile,
+		.options = &vm->options, .accel = vm->accel, .console = vm->console,
+		.ev = &machine_events, .arg = vm,
+	};
+
+	if (vm->machine)
+		vm->machine->kind->free(vm->machine);
+	vm->machine = vmm_kind(vm->vmm) == VMM_LOCAL ? local_new(&s) : machine_new(&s);
+}
+
+void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *arg)
+{
+	struct err e = ERR_INIT;
+
+	if (vm->state == VM_BOOTING || vm->state == VM_BOOTED || vm->state == VM_PAUSED) {
+		refuse(vm, cb, arg, EBUSY, "VM is %s already", vm->state == VM_BOOTING ? "booting" :
+			vm_state_name(vm->state));
+		return;
+	}
+	vm_options_release(&vm->options);
+	if (o)
+		vm_options_merge(&vm->options, o);
+	vm->accel = choose_accel(vm, &e);
+	if (vm->accel == ACCEL_AUTO) {
+		answer(vm, cb, arg, &e);
+		err_release(&e);
+		return;
+	}
+	add_pending(vm, WANT_BOOT, cb, arg);
+	vm->stage = "starting";
+	vm->resets = 0;
+	vm->going = NOWHERE;
+	vm->booted_ns = 0;
+	vm->timeout_ns = boot_timeout(vm);
+	free(vm->reason);
+	vm->reason = xstrdup("");
+	console_log(vm->console, &vm->boot_offset);
+	link_set_patience(vm->link, vm->timeout_ns);
+	start_machine(vm);
+	set_state(vm, VM_BOOTING);
+}
+
+static void stage_cb(void *arg, const char *doing)
+{
+	struct vm *vm = arg;
+
+	vm->stage = doing;
+	log_debug("vm", "%s: %s", vm->name, doing);
+}
+
+static void started_cb(void *arg)
+{
+	struct vm *vm = arg;
+
+	timer_start(vm->loop, &vm->boot_timer, vm->timeout_ns, boot_timeout_cb, vm);
+	if (vm->options.expect) {
+		vm->expects = true;
+		vm->expecting.grew = console_grew_cb;
+		console_listen(vm->console, &vm->expecting);
+	}
+}
+
+static void console_grew_cb(struct console_listener *l, struct console *c, size_t from)
+{
+	struct vm *vm = (struct vm *)((char *)l - offsetof(struct vm, expecting));
+	const char *text = vm->options.expect;
+	size_t n = strlen(text), len;
+	const char *log = console_log(c, &len);
+
+	/* The text may straddle pieces, but must be of this boot. */
+	from = from > vm->boot_offset + n ? from - n : vm->boot_offset;
+	if (memmem(log + from, len - from, text, n))
+		become_booted(vm);
+}
+
+/* Silence: the guest runs on and can be looked at. */
+static void boot_timeout_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct vm *vm = arg;
+	double seconds = (double)vm->timeout_ns / 1e9;
+	char *cause;
+
+	(void)fd, (void)what;
+	if (vm->options.expect) {
+		vm->stage = "waiting for text on the console";
+		cause = xasprintf("`%s` not seen for %g s", vm->options.expect, seconds);
+	} else if (link_in_handshake(vm->link)) {
+		vm->stage = "waiting for the agent's handshake";
+		cause = xasprintf("agent silent for %g s: it opened its connection but did not answer", seconds);
+	} else {
+		vm->stage = "waiting for the agent";
+		cause = xasprintf("agent silent for %g s: it never opened its connection (is the agent in the image, and "
+			"has the kernel virtio_console or vsock?)", seconds);
+	}
+	vm->booted_ns = now_ns();
+	fail_boot(vm, ETIMEDOUT, cause, VM_BOOTED);
+	free(cause);
+}
+
+/* ---- the link to the agent ---- */
+
+static void linked_cb(void *arg, int fd)
+{
+	struct vm *vm = arg;
+
+	link_connect(vm->link, fd);
+}
+
+static void unlinked_cb(void *arg)
+{
+	struct vm *vm = arg;
+
+	link_closed(vm->link);
+}
+
+static void up_cb(void *arg)
+{
+	struct vm *vm = arg;
+
+	if (vm->state == VM_BOOTING && !vm->options.expect)
+		become_booted(vm);
+}
+
+static void retry_cb(void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->machine->kind->unlink(vm->machine);
+}
+
+static void fatal_cb(void *arg, const struct err *e)
+{
+	struct vm *vm = arg;
+
+	if (vm->state == VM_BOOTING)
+		vm->stage = "shaking hands with the agent";
+	vm->machine->kind->fail(vm->machine, e);
+}
+
+static void reset_cb(void *arg)
+{
+	struct vm *vm = arg;
+	struct err e = ERR_INIT;
+
+	link_reset(vm->link);
+	if (vm->state != VM_BOOTING || ++vm->resets < RESETS_MAX)
+		return;
+	err_set(&e, ECONNRESET, "guest rebooted %d times before its agent answered", RESETS_MAX);
+	vm->machine->kind->fail(vm->machine, &e);
+	err_release(&e);
+}
+
+/* ---- the end ---- */
+
+static enum vm_state state_after(const struct vm *vm, enum machine_end end)
+{
+	if (vm->going == SHUTTING_DOWN)
+		return VM_SHUTDOWN;
+	return end == MACHINE_POWERED_OFF || end == MACHINE_HALTED ? VM_SHUTDOWN : VM_DEAD;
+}
+
+static void over_cb(void *arg, enum machine_end end, const struct err *why)
+{
+	struct vm *vm = arg;
+	struct err full = ERR_INIT;
+
+	set_reason(vm, why->msg, TAIL_CONSOLE);
+	err_set(&full, why->code, "%s", vm->reason);
+	link_end(vm->link, &full);
+	if (vm->state == VM_BOOTING) {
+		fail_boot(vm, why->code, vm->going == NOWHERE ? why->msg : "cancelled: the VM was stopped",
+			vm->going == SHUTTING_DOWN ? VM_SHUTDOWN : VM_DEAD);
+	} else {
+		stop_timers(vm);
+		set_state(vm, state_after(vm, end));
+	}
+	settle(vm, WANT_PAUSE, &full);
+	settle(vm, WANT_RESUME, &full);
+	settle(vm, WANT_DOWN, NULL);
+	err_release(&full);
+}
+
+static bool is_off(const struct vm *vm)
+{
+	return vm->state == VM_CREATED || vm->state == VM_SHUTDOWN || vm->state == VM_DEAD;
+}
+
+/* The steps of a shutdown: the agent is asked; QEMU is asked; SIGKILL. */
+static void shutdown_step_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct vm *vm = arg;
+
+	(void)fd, (void)what;
+	if (vm->down_ns <= 0) {
+		vm->machine->kind->kill(vm->machine);
+		return;
+	}
+	vm->machine->kind->quit(vm->machine);
+	timer_start(vm->loop, &vm->down_timer, vm->down_ns, shutdown_step_cb, vm);
+	vm->down_ns = 0;
+}
+
+static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
+{
+	struct vm *vm = arg;
+
+	(void)o;
+	vm->shutdown_call = NULL;
+	if (e)		/* it cannot do it, or is gone: no use waiting */
+		timer_start(vm->loop, &vm->down_timer, 0, shutdown_step_cb, vm);
+}
+
+static void ask_agent_to_shut_down(struct vm *vm, struct agent *a)
+{
+	msgpack_sbuffer b;
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&b);
+	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 1);
+	msgpack_pack_str_with_body(&pk, "how", 3);
+	msgpack_pack_str_with_body(&pk, "poweroff", 8);
+	vm->shutdown_call = agent_call(a, WIRE_MUX, "shutdown", &b, false, &shutdown_events, vm);
+	msgpack_sbuffer_destroy(&b);
+}
+
+void vm_shutdown(struct vm *vm, int64_t timeout_ns, vm_done_fn *cb, void *arg)
+{
+	struct agent *a = link_agent(vm->link);
+	struct qmp *q;
+
+	if (is_off(vm)) {
+		set_state(vm, vm->state == VM_CREATED ? VM_SHUTDOWN : vm->state);
+		answer(vm, cb, arg, NULL);
+		return;
+	}
+	add_pending(vm, WANT_DOWN, cb, arg);
+	if (vm->going != NOWHERE)
+		return;
+	vm->going = SHUTTING_DOWN;
+	if (vm->state == VM_BOOTING) {
+		vm->machine->kind->kill(vm->machine);
+		return;
+	}
+	q = vm->machine->kind->qmp(vm->machine);
+	if (vm->state == VM_PAUSED && q)
+		qmp_execute(q, "cont", NULL, NULL, NULL);
+	if (a)
+		ask_agent_to_shut_down(vm, a);
+	/* 70 % of the time for the agent, 20 % for QEMU, and a rest to be reaped in. */
+	vm->down_ns = a ? timeout_ns / 5 : timeout_ns * 9 / 10;
+	timer_start(vm->loop, &vm->down_timer, a ? timeout_ns * 7 / 10 : 0, shutdown_step_cb, vm);
+}
+
+void vm_kill(struct vm *vm, vm_done_fn *cb, void *arg)
+{
+	if (is_off(vm)) {
+		set_state(vm, vm->state == VM_CREATED ? VM_SHUTDOWN : vm->state);
+		answer(vm, cb, arg, NULL);
+		return;
+	}
+	add_pending(vm, WANT_DOWN, cb, arg);
+	if (vm->going == NOWHERE)
+		vm->going = BEING_KILLED;
+	vm->machine->kind->kill(vm->machine);
+}
+
+/* ---- pausing ---- */
+
+static void paused_cb(void *arg, const json_t *result, const struct err *e)
+{
+	struct vm *vm = arg;
+	bool pausing = is_waited_for(vm, WANT_PAUSE);
+
+	(void)result;
+	vm->pause_call = NULL;
+	if (!e) {
+		link_pause(vm->link, pausing);
+		set_state(vm, pausing ? VM_PAUSED : VM_BOOTED);
+	}
+	settle(vm, pausing ? WANT_PAUSE : WANT_RESUME, e);
+}
+
+static void pause_or_resume(struct vm *vm, bool pause, vm_done_fn *cb, void *arg)
+{
+	const char *verb = pause ? "pause" : "resume";
+	enum want want = pause ? WANT_PAUSE : WANT_RESUME;
+	struct qmp *q;
+
+	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
+		refuse(vm, cb, arg, ENOTSUP, "%s: not supported by --vmm local", verb);
+	} else if (vm->state != VM_BOOTED && vm->state != VM_PAUSED) {
+		refuse(vm, cb, arg, EINVAL, "VM not booted (cannot %s)", verb);
+	} else if (is_waited_for(vm, pause ? WANT_RESUME : WANT_PAUSE)) {
+		refuse(vm, cb, arg, EBUSY, "VM is being %s (cannot %s)", pause ? "resumed" : "paused", verb);
+	} else if (vm->state == (pause ? VM_PAUSED : VM_BOOTED)) {
+		answer(vm, cb, arg, NULL);
+	} else {
+		add_pending(vm, want, cb, arg);
+		q = vm->machine->kind->qmp(vm->machine);
+		if (!vm->pause_call)
+			vm->pause_call = qmp_execute(q, pause ? "stop" : "cont", NULL, paused_cb, vm);
+	}
+}
+
+void vm_pause(struct vm *vm, vm_done_fn *cb, void *arg)
+{
+	pause_or_resume(vm, true, cb, arg);
+}
+
+void vm_resume(struct vm *vm, vm_done_fn *cb, void *arg)
+{
+	pause_or_resume(vm, false, cb, arg);
+}
+
+/* ---- what it is ---- */
+
+struct qmp *vm_qmp_connection(struct vm *vm, struct err *e)
+{
+	struct qmp *q = vm->machine && !is_off(vm) ? vm->machine->kind->qmp(vm->machine) : NULL;
+
+	if (vmm_kind(vm->vmm) == VMM_LOCAL)
+		err_set(e, ENOTSUP, "qmp: not supported by --vmm local");
+	else if (!q)
+		err_set(e, ENOTCONN, "VM not booted (cannot qmp)");
+	return q;
+}
+
+struct loop *vm_loop(struct vm *vm)
+{
+	return vm->loop;
+}
+
+const char *vm_name(const struct vm *vm)
+{
+	return vm->name;
+}
+
+const struct profile *vm_profile(const struct vm *vm)
+{
+	return vm->profile;
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return vm->state;
+}
+
+const char *vm_state_name(enum vm_state s)
+{
+	static const char *const names[] = {
+		[VM_CREATED] = "created", [VM_BOOTING] = "created", [VM_BOOTED] = "booted",
+		[VM_PAUSED] = "paused", [VM_SHUTDOWN] = "shutdown", [VM_DEAD] = "dead",
+	};
+
+	return names[s];
+}
+
+pid_t vm_pid(const struct vm *vm)
+{
+	return vm->machine ? vm->machine->kind->pid(vm->machine) : 0;
+}
+
+uint32_t vm_cid(const struct vm *vm)
+{
+	return vm->machine ? vm->machine->kind->cid(vm->machine) : 0;
+}
+
+int64_t vm_booted_ns(const struct vm *vm)
+{
+	return vm->booted_ns;
+}
+
+struct console *vm_console(struct vm *vm)
+{
+	return vm->console;
+}
+
+struct agent *vm_agent(struct vm *vm)
+{
+	return link_agent(vm->link);
+}
+
+uint64_t vm_memory(const struct vm *vm, const struct vm_options *o)
+{
+	return o && o->memory ? o->memory : vm->profile->memory;
+}
+
+unsigned vm_cpus(const struct vm *vm, const struct vm_options *o)
+{
+	return o && o->cpus ? o->cpus : vm->profile->cpus ? vm->profile->cpus : 1;
+}
+
+const char *const *vm_qemu_argv(const struct vm *vm)
+{
+	return vm->machine ? vm->machine->kind->argv(vm->machine) : NULL;
+}
+
+const char *vm_reason(const struct vm *vm)
+{
+	return vm->reason;
+}
+
+static const struct machine_events machine_events = {
+	.stage = stage_cb, .started = started_cb, .linked = linked_cb, .unlinked = unlinked_cb, .reset = reset_cb,
+	.over = over_cb,
+};
+
+static const struct link_events link_events = { .up = up_cb, .retry = retry_cb, .fatal = fatal_cb };
+
+static const struct agent_events shutdown_events = { .reply = shutdown_reply_cb };
