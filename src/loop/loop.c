@@ -16,7 +16,7 @@
 #define STALL_NS (50 * INT64_C(1000000))
 
 struct deferred {
-	STAILQ_ENTRY(deferred) entry;
+	TAILQ_ENTRY(deferred) entry;
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -25,7 +25,7 @@ struct deferred {
 struct loop {
 	struct event_base *base;
 	struct runqueue *runq;
-	STAILQ_HEAD(, deferred) deferred;
+	TAILQ_HEAD(deferred_list, deferred) deferred;
 	bool stopped;
 	void (*on_stall)(void *arg, int64_t ns, const char *traceback);
 	void *on_stall_arg;
@@ -65,16 +65,19 @@ struct loop *loop_new(void)
 	event_config_free(cfg);
 	INVARIANT(l->base);
 	l->runq = runqueue_new(l);
-	STAILQ_INIT(&l->deferred);
+	TAILQ_INIT(&l->deferred);
 	return l;
 }
 
+/* What these defer in turn waits for the next turn. */
 static void run_deferred(struct loop *l)
 {
-	struct deferred *d;
+	struct deferred *d, *last = TAILQ_LAST(&l->deferred, deferred_list);
+	bool more = last != NULL;
 
-	while ((d = STAILQ_FIRST(&l->deferred))) {
-		STAILQ_REMOVE_HEAD(&l->deferred, entry);
+	while (more && (d = TAILQ_FIRST(&l->deferred))) {
+		more = d != last;
+		TAILQ_REMOVE(&l->deferred, d, entry);
 		d->fn(d->arg);
 		free(d);
 	}
@@ -84,7 +87,8 @@ void loop_free(struct loop *l)
 {
 	if (!l)
 		return;
-	run_deferred(l);
+	while (!TAILQ_EMPTY(&l->deferred))
+		run_deferred(l);
 	runqueue_free(l->runq);
 	event_base_free(l->base);
 	free(l);
@@ -118,7 +122,7 @@ static void run_callbacks(struct loop *l)
 	int64_t cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID), spent;
 
 	event_base_loop(l->base, EVLOOP_ONCE |
-		(runqueue_empty(l->runq) && STAILQ_EMPTY(&l->deferred) ? EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK));
+		(runqueue_empty(l->runq) && TAILQ_EMPTY(&l->deferred) ? EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK));
 	spent = clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
 	if (spent > STALL_NS)
 		loop_report_stall(l, spent, NULL);
@@ -149,7 +153,7 @@ void loop_defer(struct loop *l, void (*fn)(void *arg), void *arg)
 
 	d->fn = fn;
 	d->arg = arg;
-	STAILQ_INSERT_TAIL(&l->deferred, d, entry);
+	TAILQ_INSERT_TAIL(&l->deferred, d, entry);
 }
 
 void loop_on_stall(struct loop *l, void (*fn)(void *arg, int64_t ns, const char *traceback), void *arg)

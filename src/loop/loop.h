@@ -117,6 +117,7 @@ void timer_stop(struct event **ev);
  */
 struct state;
 struct task;
+struct wait;
 
 #define STATE_MEMORY_CAP ((size_t)1 << 30)
 
@@ -131,6 +132,8 @@ size_t state_memory_used(struct state *s);
 /* One borrowed pointer for the layer above (src/ops's struct ops_env). */
 void state_set_user(struct state *s, void *user);
 void *state_user(struct state *s);
+/* Whether every task of the state is suspended in a wait of which is(w) holds. */
+bool state_every_wait(struct state *s, bool (*is)(const struct wait *w));
 /* Cancels every task of the state. done(arg) is called from the loop when none is left. */
 void state_stop(struct state *s, const char *reason, void (*done)(void *arg), void *arg);
 /* Runs an embedded Lua chunk (see embed.h) with nargs arguments from the stack, leaves nres results. */

@@ -135,6 +135,16 @@ void *state_user(struct state *s)
 	return s->user;
 }
 
+bool state_every_wait(struct state *s, bool (*is)(const struct wait *w))
+{
+	struct task *t;
+
+	TAILQ_FOREACH(t, &s->tasks, state_entry)
+		if (t->status != TASK_WAITING || !is(t->wait))
+			return false;
+	return true;
+}
+
 static void stopped_cb(void *arg)
 {
 	struct state *s = arg;

@@ -110,13 +110,25 @@ void ops_push_run(lua_State *L)
 	lua_getfield(L, LUA_REGISTRYINDEX, "provium.run");
 }
 
+/* Collectors that run in state_free still look at the file's part. */
 void ops_close(struct state *s)
 {
 	struct ops_file *f = state_user(s);
 
+	state_free(s);
 	scope_free(f->scope);
 	free(f);
-	state_set_user(s, NULL);
+}
+
+static bool waits_for_pool_or_task(const struct wait *w)
+{
+	return vm_wait_is_for_pool(w) || strcmp(w->kind->name, "Task:join") == 0 ||
+		strcmp(w->kind->name, "barrier") == 0;
+}
+
+bool ops_waits_for_pool_only(struct state *s)
+{
+	return state_every_wait(s, waits_for_pool_or_task);
 }
 
 static int core_locals(lua_State *L)

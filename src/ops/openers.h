@@ -18,6 +18,8 @@ struct ops_file {
 struct ops_file *ops_file(lua_State *L);
 /* The scope that what is made now belongs to: the current test's, else the file's. Raises when it is closed. */
 struct scope *ops_scope(lua_State *L);
+/* Whether w waits for the pool (vm.c). */
+bool vm_wait_is_for_pool(const struct wait *w);
 /* Pushes the current task's table of locals. */
 void ops_push_locals(lua_State *L);
 /* Gives the coroutine co (of a new task) a copy of the current task's locals. */

@@ -47,8 +47,10 @@ struct ops_env {
 void ops_open(struct state *s, struct ops_env *env);
 /* Pushes run(chunk): the function that runs a loaded test file and then its tests. */
 void ops_push_run(lua_State *L);
-/* After the file's scope is closed and before state_free. */
+/* Frees the state and what the Lua face holds of it; the file's scope must be closed and every task over. */
 void ops_close(struct state *s);
+/* Whether nothing in the state can go on before the pool grants it something. */
+bool ops_waits_for_pool_only(struct state *s);
 struct ops_env *ops_env(lua_State *L);
 /* The scope of the test file (its VMs, bridges, ...), closed by src/run when the file is over. */
 struct scope *ops_file_scope(struct state *s);

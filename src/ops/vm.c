@@ -441,6 +441,13 @@ static int op_vm_boot_with(lua_State *L)
 	return start_boot(L, g);
 }
 
+bool vm_wait_is_for_pool(const struct wait *w)
+{
+	if (w->kind == &boot_kind)
+		return ((const struct boot_wait *)w)->in_pool;
+	return w->kind == &lease_kind && ((const struct lease_wait *)w)->in_pool;
+}
+
 /* ---- the other ends and pauses of a life ---- */
 
 static struct vm_wait *vm_wait_new(lua_State *L, struct guest *g, const char *op)

@@ -64,6 +64,11 @@ struct loop *vmm_loop(struct vmm *v)
 	return v->loop;
 }
 
+void vmm_abandon(struct vmm *v)
+{
+	rundir_free(v->rundir);
+}
+
 const char *vmm_run_dir(struct vmm *v)
 {
 	return rundir_path(v->rundir);

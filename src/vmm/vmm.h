@@ -89,6 +89,8 @@ struct vmm_config {
 /* Makes the private run directory (and sweeps those whose owner is gone). NULL and *e on failure. */
 struct vmm *vmm_new(struct loop *l, const struct vmm_config *c, struct err *e);
 void vmm_free(struct vmm *v);		/* every VM must be freed; removes the run directory */
+/* For a process that ends at once: removes the run directory, nothing else; QEMUs die with their parent. */
+void vmm_abandon(struct vmm *v);
 struct loop *vmm_loop(struct vmm *v);
 const char *vmm_run_dir(struct vmm *v);
 const char *vmm_cache_dir(struct vmm *v);	/* as configured; may not exist yet */

@@ -1,0 +1,42 @@
+/*
+ * The pool: memory and vCPUs that VMs are admitted by.
+ */
+#ifndef PROVIUM_RUN_POOL_H
+#define PROVIUM_RUN_POOL_H
+
+#include "loop/loop.h"
+
+struct amount {
+	uint64_t memory;	/* bytes */
+	unsigned cpus;
+};
+
+struct pool;
+struct pool_owner;		/* a test file */
+struct lease;
+
+struct pool *pool_new(struct loop *l, struct amount total);
+void pool_free(struct pool *p);		/* every owner must have left */
+struct amount pool_used(const struct pool *p);
+
+/*
+ * stuck(arg) says whether nothing of the owner can go on before the pool grants it something: asked when every
+ * owner that holds something also waits, to tell a deadlock from a long test.
+ */
+struct pool_owner *pool_join(struct pool *p, const char *name, bool (*stuck)(void *arg), void *arg);
+/* Every lease of the owner must be given back. */
+void pool_leave(struct pool_owner *o);
+
+/*
+ * Asks for an amount. granted(arg, NULL) comes from the loop when it fits; granted(arg, e) when it never can: larger
+ * than the pool, or every holder waits for others (e names them, and what to do). Either way the lease is the
+ * caller's until lease_free.
+ */
+struct lease *lease_new(struct pool_owner *o, struct amount want, void (*granted)(void *arg, const struct err *e),
+	void *arg);
+/* Gives back, or withdraws. NULL is fine. */
+void lease_free(struct lease *l);
+/* A part of a granted lease as one of its own; the rest stays in from. */
+struct lease *lease_split(struct lease *from, struct amount part);
+
+#endif

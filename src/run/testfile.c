@@ -1,0 +1,354 @@
+/*
+ * One test file: loaded into a Lua state of its own, run as a task, cleaned up, judged.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/ops.h"
+#include "run/testfile.h"
+
+static void main_done_cb(struct task *t, void *arg);
+static void scope_closed_cb(void *arg);
+static void state_stopped_cb(void *arg);
+static void timeout_cb(evutil_socket_t fd, short what, void *arg);
+static void finish(void *arg);
+static const struct ops_env env_functions;
+
+/* Freed after done(). */
+struct testfile {
+	struct session *session;
+	struct state *state;
+	struct ops_env env;
+	struct pool_owner *owner;
+	struct task *main;
+	struct file_result *result;
+	int64_t started_ns;
+	struct event *timer;		/* NULL while the file waits for the pool, or has no timeout */
+	int64_t time_left_ns, timer_started_ns;
+	void (*done)(void *arg, struct testfile *f, struct file_result *r);
+	void *arg;
+};
+
+/* ---- what the Lua face asks for ---- */
+
+static const struct profile *env_profile(void *arg, const char *name)
+{
+	struct testfile *f = arg;
+
+	return config_profile(f->session->config, name);
+}
+
+static const char *const *env_profile_names(void *arg)
+{
+	struct testfile *f = arg;
+
+	return config_profile_names(f->session->config);
+}
+
+static struct lease *env_lease_new(void *arg, uint64_t memory, unsigned cpus,
+	void (*granted)(void *garg, const struct err *e), void *garg)
+{
+	struct testfile *f = arg;
+
+	return lease_new(f->owner, (struct amount){ memory, cpus }, granted, garg);
+}
+
+static struct lease *env_lease_split(struct lease *from, uint64_t memory, unsigned cpus)
+{
+	return lease_split(from, (struct amount){ memory, cpus });
+}
+
+static const char *env_select(void *arg, lua_State *L, const char *name, int meta)
+{
+	struct testfile *f = arg;
+
+	return filter_reason(f->session->filter, L, name, meta);
+}
+
+static void run_clock(struct testfile *f)
+{
+	if (!f->session->timeout_ns)
+		return;
+	f->timer_started_ns = now_ns();
+	timer_start(f->session->loop, &f->timer, f->time_left_ns, timeout_cb, f);
+}
+
+static void stop_clock(struct testfile *f)
+{
+	if (!f->timer)
+		return;
+	f->time_left_ns -= now_ns() - f->timer_started_ns;
+	timer_stop(&f->timer);
+}
+
+static void env_pool_wait(void *arg, bool waiting)
+{
+	if (waiting)
+		stop_clock(arg);
+	else
+		run_clock(arg);
+}
+
+static void env_vm_spawned(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns)
+{
+	struct testfile *f = arg;
+
+	log_debug("run", "%s: vm %s: %s of %llu bytes in %.3fs", f->result->path, vm_name(vm), how,
+		(unsigned long long)memory, (double)boot_ns / 1e9);
+}
+
+static void env_vm_gone(void *arg, struct vm *vm)
+{
+	struct testfile *f = arg;
+
+	log_debug("run", "%s: vm %s is gone: %s", f->result->path, vm_name(vm), vm_reason(vm));
+}
+
+/* ---- reports of the framework ---- */
+
+static char *field_string(lua_State *L, int t, const char *key)
+{
+	char *s;
+
+	lua_getfield(L, t, key);
+	s = xstrdup(lua_tostring(L, -1));
+	lua_pop(L, 1);
+	return s;
+}
+
+static void read_log(lua_State *L, int t, struct test_result *r)
+{
+	lua_getfield(L, t, "log");
+	if (lua_istable(L, -1)) {
+		size_t n = lua_rawlen(L, -1);
+
+		r->log = xcalloc(n + 1, sizeof(*r->log));
+		for (size_t i = 0; i < n; i++) {
+			lua_rawgeti(L, -1, (int)i + 1);
+			r->log[r->nlog++] = xstrdup(lua_isstring(L, -1) ? lua_tostring(L, -1) : "");
+			lua_pop(L, 1);
+		}
+	}
+	lua_pop(L, 1);
+}
+
+static void report_outcome(struct testfile *f, lua_State *L, int t, enum test_status status)
+{
+	char *name = field_string(L, t, "name");
+	struct test_result *r = file_result_test(f->result, name);
+
+	free(name);
+	if (r->over)
+		return;
+	r->over = true;
+	r->status = status;
+	r->reason = field_string(L, t, "reason");
+	r->where = field_string(L, t, "where");
+	r->traceback = field_string(L, t, "traceback");
+	r->console = field_string(L, t, "console_excerpt");
+	read_log(L, t, r);
+	lua_getfield(L, t, "duration_ns");
+	r->duration_ns = (int64_t)lua_tonumber(L, -1);
+	lua_getfield(L, t, "flaky");
+	r->flaky = lua_toboolean(L, -1);
+	lua_pop(L, 2);
+}
+
+static void report_chunk_error(struct testfile *f, lua_State *L, int t)
+{
+	char *message = field_string(L, t, "message"), *tb = field_string(L, t, "traceback");
+
+	free(f->result->chunk_error);
+	f->result->chunk_error = tb && *tb ? xasprintf("%s\n%s", message ? message : "", tb) : xstrdup(message);
+	free(message);
+	free(tb);
+}
+
+static void env_report(void *arg, lua_State *L, const char *kind, int t)
+{
+	struct testfile *f = arg;
+	char *name;
+
+	if (strcmp(kind, "test_started") == 0) {
+		name = field_string(L, t, "name");
+		file_result_test(f->result, name);
+		log_debug("run", "%s: test %s started", f->result->path, name);
+		free(name);
+	} else if (strcmp(kind, "test_passed") == 0) {
+		report_outcome(f, L, t, TEST_PASSED);
+	} else if (strcmp(kind, "test_failed") == 0) {
+		report_outcome(f, L, t, TEST_FAILED);
+	} else if (strcmp(kind, "test_skipped") == 0) {
+		report_outcome(f, L, t, TEST_SKIPPED);
+	} else if (strcmp(kind, "chunk_error") == 0) {
+		report_chunk_error(f, L, t);
+	}
+}
+
+static bool owner_stuck(void *arg)
+{
+	struct testfile *f = arg;
+
+	return ops_waits_for_pool_only(f->state);
+}
+
+/* ---- its life ---- */
+
+int testfile_load(lua_State *L, const char *path, const char *shown)
+{
+	FILE *file = fopen(path, "re");
+	char *text = NULL, chunk[4096];
+	size_t len = 0;
+	int r;
+
+	if (!file || getdelim(&text, &len, EOF, file) < 0) {
+		r = file && feof(file) ? 0 : -errno;
+		if (r < 0)
+			lua_pushfstring(L, "cannot read `%s`: %s", shown, strerror(-r));
+		len = 0;
+	} else {
+		len = (size_t)ftell(file);
+		r = 0;
+	}
+	if (file)
+		fclose(file);
+	if (r == 0) {
+		/* A first line "#!..." is the shell's. */
+		const char *code = text ? text : "";
+
+		if (*code == '#')
+			while (len > 0 && *code != '\n')
+				code++, len--;
+		snprintf(chunk, sizeof(chunk), "@%s", shown);
+		r = luaL_loadbuffer(L, code, len, chunk) == LUA_OK ? 0 : -EINVAL;
+	}
+	free(text);
+	return r;
+}
+
+struct testfile *testfile_start(struct session *s, const char *path, const char *shown,
+	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg)
+{
+	struct testfile *f = xcalloc(1, sizeof(*f));
+	lua_State *L;
+
+	f->session = s;
+	f->done = done;
+	f->arg = arg;
+	f->result = file_result_new(shown);
+	f->started_ns = now_ns();
+	f->owner = pool_join(s->pool, shown, owner_stuck, f);
+	f->state = state_new(s->loop, STATE_MEMORY_CAP);
+	f->env = env_functions;
+	f->env.vmm = s->vmm;
+	f->env.path = f->result->path;
+	f->env.roots = config_roots(s->config);
+	f->env.arg = f;
+	ops_open(f->state, &f->env);
+
+	L = state_lua(f->state);
+	ops_push_run(L);
+	if (testfile_load(L, path, shown) < 0) {
+		f->result->chunk_error = xstrdup(lua_tostring(L, -1));
+		lua_pop(L, 2);
+		scope_close(ops_file_scope(f->state), scope_closed_cb, f);
+		return f;
+	}
+	f->main = task_spawn(L, 1, shown);
+	task_add_done(f->main, main_done_cb, f);
+	f->time_left_ns = s->timeout_ns;
+	run_clock(f);
+	return f;
+}
+
+static void timeout_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct testfile *f = arg;
+	char reason[80];
+
+	(void)fd, (void)what;
+	timer_stop(&f->timer);
+	f->result->timed_out = true;
+	snprintf(reason, sizeof(reason), "file timeout exceeded (%gs)", (double)f->session->timeout_ns / 1e9);
+	task_cancel(f->main, reason);
+}
+
+void testfile_interrupt(struct testfile *f, const char *reason)
+{
+	f->result->interrupted = true;
+	if (f->main)
+		task_cancel(f->main, reason);
+}
+
+/* A test that was running when its file ended early has failed with it: each started test gets an outcome. */
+static void close_open_tests(struct testfile *f, const char *reason)
+{
+	for (size_t i = 0; i < f->result->ntests; i++) {
+		struct test_result *t = &f->result->tests[i];
+
+		if (t->over)
+			continue;
+		t->over = true;
+		t->status = TEST_FAILED;
+		t->reason = xstrdup(reason);
+	}
+}
+
+static void main_done_cb(struct task *t, void *arg)
+{
+	struct testfile *f = arg;
+	const char *message = lua_tostring(task_lua(t), -1);
+
+	stop_clock(f);
+	if (task_status(t) == TASK_CANCELLED) {
+		close_open_tests(f, message ? message : "the file was ended");
+	} else if (task_status(t) == TASK_FAILED && !f->result->chunk_error) {
+		char *tb = task_traceback(t);
+
+		f->result->chunk_error = xasprintf("%s\n%s", message ? message : "error object is not a string", tb);
+		free(tb);
+	}
+	scope_close(ops_file_scope(f->state), scope_closed_cb, f);
+}
+
+static void scope_closed_cb(void *arg)
+{
+	struct testfile *f = arg;
+
+	state_stop(f->state, "the file is over", state_stopped_cb, f);
+}
+
+static void state_stopped_cb(void *arg)
+{
+	struct testfile *f = arg;
+
+	/* What the tasks' ends have deferred still refers to the state. */
+	loop_defer(f->session->loop, finish, f);
+}
+
+static void finish(void *arg)
+{
+	struct testfile *f = arg;
+
+	task_unref(f->main);
+	ops_close(f->state);
+	pool_leave(f->owner);
+	f->result->duration_ns = now_ns() - f->started_ns;
+	f->done(f->arg, f, f->result);
+	free(f);
+}
+
+static const struct ops_env env_functions = {
+	.profile = env_profile,
+	.profile_names = env_profile_names,
+	.lease_new = env_lease_new,
+	.lease_free = lease_free,
+	.lease_split = env_lease_split,
+	.select = env_select,
+	.report = env_report,
+	.pool_wait = env_pool_wait,
+	.vm_spawned = env_vm_spawned,
+	.vm_gone = env_vm_gone,
+};
