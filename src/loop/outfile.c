@@ -76,6 +76,7 @@ int outfile_failed(const struct outfile *o, int code, struct err *e)
 {
 	char need[32], avail[32];
 	struct statvfs vfs;
+	uint64_t left;
 	struct stat st;
 
 	err_set(e, code, "write `%s`: %s", o->path, strerror(code));
@@ -85,9 +86,10 @@ int outfile_failed(const struct outfile *o, int code, struct err *e)
 		err_append(e, ": it needs %llu bytes (%s)", (unsigned long long)o->size,
 			units_format_size(o->size, need, sizeof(need)));
 	/* What it has taken itself comes back when it is removed. */
-	if (!fstatvfs(o->fd, &vfs) && !fstat(o->fd, &st))
-		err_append(e, ", %s are free", units_format_size(
-			(uint64_t)vfs.f_bavail * vfs.f_frsize + (uint64_t)st.st_blocks * 512, avail, sizeof(avail)));
+	if (!fstatvfs(o->fd, &vfs) && !fstat(o->fd, &st)) {
+		left = (uint64_t)vfs.f_bavail * vfs.f_frsize + (uint64_t)st.st_blocks * 512;
+		err_append(e, ", %s are free", units_format_size(left, avail, sizeof(avail)));
+	}
 	err_append(e, "; make room there or point it elsewhere");
 	return -code;
 }
@@ -109,15 +111,21 @@ int outfile_write(struct outfile *o, const void *data, size_t len, struct err *e
 	return 0;
 }
 
+static size_t at_most(off_t n, size_t max)
+{
+	return (uint64_t)n < max ? (size_t)n : max;
+}
+
 /* One stretch of data by plain reads and writes, where the kernel cannot copy between the two files. */
-static int copy_by_hand(struct outfile *o, int fd, const char *name, off_t from, off_t to, off_t base, struct err *e)
+static int copy_by_hand(struct outfile *o, int fd, const char *name, off_t from, off_t to, off_t base,
+	struct err *e)
 {
 	char *buf = xmalloc(COPY_BUFFER);
 	ssize_t n = 0, done, w;
 	int rc = 0;
 
 	for (; from < to && !rc; from += n) {
-		n = pread(fd, buf, (size_t)(to - from) < COPY_BUFFER ? (size_t)(to - from) : COPY_BUFFER, from);
+		n = pread(fd, buf, at_most(to - from, COPY_BUFFER), from);
 		if (n < 0 && errno == EINTR) {
 			n = 0;
 			continue;
@@ -138,13 +146,14 @@ static int copy_by_hand(struct outfile *o, int fd, const char *name, off_t from,
 	return rc;
 }
 
-static int copy_data(struct outfile *o, int fd, const char *name, off_t from, off_t to, off_t base, struct err *e)
+static int copy_data(struct outfile *o, int fd, const char *name, off_t from, off_t to, off_t base,
+	struct err *e)
 {
 	loff_t in = from, out = base + from;
 	ssize_t n;
 
 	while (in < to) {
-		n = copy_file_range(fd, &in, o->fd, &out, (size_t)(to - in) < COPY_STEP ? (size_t)(to - in) : COPY_STEP, 0);
+		n = copy_file_range(fd, &in, o->fd, &out, at_most(to - in, COPY_STEP), 0);
 		if (n > 0 || (n < 0 && errno == EINTR))
 			continue;
 		if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))

@@ -79,7 +79,8 @@ static int walk_entry(struct walk *w, const char *path, const char *name)
 	if (!wanted)
 		return 0;
 	if (S_ISLNK(st.st_mode) && stat(path, &st))
-		return err_set(w->err, errno, "`%s`: a symbolic link that leads nowhere: %s", path, strerror(errno));
+		return err_set(w->err, errno, "`%s`: a symbolic link that leads nowhere: %s", path,
+			strerror(errno));
 	return S_ISREG(st.st_mode) ? take_file(w, path) : 0;
 }
 

@@ -20,10 +20,10 @@ struct found_files {
 	size_t n;
 };
 
-/* Walks the PATHs, or the roots when there are none (both NULL-terminated or NULL), for names that end with suffix; a
- * PATH that is a file is taken whatever its name. Sorted by path, each file once. Hidden names are skipped,
- * symbolic links to directories not followed. What was found is released with found_files_release, also after
- * a failure. Blocks: for the time before the loop runs. */
+/* Walks the PATHs, or the roots when there are none (both NULL-terminated or NULL), for names that end with
+ * suffix; a PATH that is a file is taken whatever its name. Sorted by path, each file once. Hidden names are
+ * skipped, symbolic links to directories not followed. What was found is released with found_files_release,
+ * also after a failure. Blocks: for the time before the loop runs. */
 int discover_files(const char *const *paths, const char *const *roots, const char *suffix,
 	struct found_files *out, struct err *e);
 void found_files_release(struct found_files *f);

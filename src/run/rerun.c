@@ -24,7 +24,8 @@ char *rerun_path(void)
 
 static int not_a_state(const char *path, const char *why, struct err *e)
 {
-	return err_set(e, EINVAL, "read `%s`: expected a JSON array of paths: %s; remove it to begin anew", path, why);
+	return err_set(e, EINVAL, "read `%s`: expected a JSON array of paths: %s; remove it to begin anew",
+		path, why);
 }
 
 static int take_paths(const json_t *array, const char *path, char ***paths, size_t *n, struct err *e)

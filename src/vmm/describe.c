@@ -53,7 +53,8 @@ static char *identity(struct initramfs_plan *plan, const char *path, const char 
 	plan->need += st.st_size;
 	return xasprintf("%llu:%llu:%llu:%lld.%09ld:%lld.%09ld", (unsigned long long)st.st_dev,
 		(unsigned long long)st.st_ino, (unsigned long long)st.st_size,
-		(long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
+		(long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec,
+		st.st_ctim.tv_nsec);
 }
 
 static void hash_name(char *hex, const char *kind, const void *data, size_t len)
@@ -176,15 +177,16 @@ char *initramfs_find_agent(const struct profile *p, const char *exe, struct err 
 	char *path;
 
 	if (given && access(given, R_OK)) {
-		err_set(e, errno, "%s: `%s`: %s", p->agent_overlay_path ? "agent_overlay_path" : "$PROVIUM_OVERLAY",
-			given, strerror(errno));
+		err_set(e, errno, "%s: `%s`: %s",
+			p->agent_overlay_path ? "agent_overlay_path" : "$PROVIUM_OVERLAY", given,
+			strerror(errno));
 		return NULL;
 	}
 	path = given ? xstrdup(given) : search_agent(exe);
 	if (!path)
-		err_set(e, ENOENT, "no " AGENT_OVERLAY " found: neither in ../share/provium beside `%s` nor in dist/ "
-			"of the directories above it; run `make`, or set agent_overlay_path or $PROVIUM_OVERLAY, or "
-			"inject_agent = false for an image that starts an agent itself", exe);
+		err_set(e, ENOENT, "no " AGENT_OVERLAY " found: neither in ../share/provium beside `%s` "
+			"nor in dist/ of the directories above it; run `make`, or set agent_overlay_path or "
+			"$PROVIUM_OVERLAY, or inject_agent = false for an image that starts one itself", exe);
 	return path;
 }
 
@@ -217,7 +219,8 @@ static int check_guest_path(const char *path, struct err *e)
 	if (!path || *path != '/')
 		return err_set(e, EINVAL, "files: `%s`: expected an absolute path", path ? path : "");
 	if (strlen(path) >= PATH_MAX)
-		return err_set(e, ENAMETOOLONG, "files: `%.60s...`: longer than %d bytes", path, PATH_MAX - 1);
+		return err_set(e, ENAMETOOLONG, "files: `%.60s...`: longer than %d bytes", path,
+			PATH_MAX - 1);
 	while (*p) {
 		size_t len = strcspn(++p, "/");
 
@@ -227,7 +230,8 @@ static int check_guest_path(const char *path, struct err *e)
 		if ((len == 1 && *p == '.') || (len == 2 && !memcmp(p, "..", 2)))
 			return err_set(e, EINVAL, "files: `%s`: `.` and `..` are not allowed in it", path);
 		if (len > NAME_MAX)
-			return err_set(e, ENAMETOOLONG, "files: `%s`: a component is longer than %d bytes", path, NAME_MAX);
+			return err_set(e, ENAMETOOLONG, "files: `%s`: a component is longer than %d bytes",
+				path, NAME_MAX);
 		p += len;
 	}
 	return 0;

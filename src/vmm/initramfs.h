@@ -50,7 +50,7 @@ struct initramfs_plan {
 int initramfs_describe(struct initramfs_plan *plan, struct vmm *v, const struct profile *p,
 	const struct vm_options *o, struct err *e);
 void initramfs_plan_release(struct initramfs_plan *plan);
-/* Where the agent's overlay is (config.md, `agent_overlay_path`); malloc'ed, or NULL and *e. exe: our binary. */
+/* Where the agent's overlay is (config.md, `agent_overlay_path`); malloc'ed, or NULL and *e. exe: ours. */
 char *initramfs_find_agent(const struct profile *p, const char *exe, struct err *e);
 
 /* ---- a description (overlay.c reads it) ----

@@ -150,7 +150,8 @@ static uint64_t read_archives(struct tree *t, struct source *s)
 			break;
 		if (!strcmp(m->name, "TRAILER!!!"))
 			continue;
-		tree_put(t, m->name, S_ISDIR(m->mode) ? TREE_DIR : S_ISLNK(m->mode) ? TREE_LINK : TREE_FILE, m->target);
+		tree_put(t, m->name, S_ISDIR(m->mode) ? TREE_DIR : S_ISLNK(m->mode) ? TREE_LINK : TREE_FILE,
+			m->target);
 	}
 	free(m);
 	return start;

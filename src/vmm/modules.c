@@ -45,7 +45,7 @@ static char *read_text(const char *path, struct err *e)
 	if (n < 0) {
 		err_set(e, errno, "modules: read `%s`: %s", path, strerror(errno));
 		if (e && e->code == -ENOENT)
-			err_append(e, "; `modules` is a /lib/modules/VERSION directory, and `depmod` makes that file");
+			err_append(e, "; `modules` is a /lib/modules/VERSION directory after `depmod`");
 		free(text);
 		text = NULL;
 	}
@@ -145,7 +145,8 @@ static int take(struct selection *s, struct line *l, struct err *e)
 		if (dep)
 			rc = take(s, dep, e);
 		else
-			rc = err_set(e, ENOENT, "modules: `%s/modules.dep`: `%s` needs `%s`, which it does not list",
+			rc = err_set(e, ENOENT,
+				"modules: `%s/modules.dep`: `%s` needs `%s`, which it does not list",
 				s->dir, l->path, start);
 	}
 	if (!rc && !on_disk(s, l->path))
@@ -198,9 +199,11 @@ void modules_free(char **paths)
 
 /* The bus and the agent's port come first: the agent serves while the rest is loaded. */
 static const char *const wanted_pci[] = {
-	"virtio_pci", "virtio_console", "vmw_vsock_virtio_transport", "virtio_net", "virtio_blk", "virtio_rng", NULL
+	"virtio_pci", "virtio_console", "vmw_vsock_virtio_transport", "virtio_net", "virtio_blk",
+	"virtio_rng", NULL
 };
 
 static const char *const wanted_mmio[] = {
-	"virtio_mmio", "virtio_console", "vmw_vsock_virtio_transport", "virtio_net", "virtio_blk", "virtio_rng", NULL
+	"virtio_mmio", "virtio_console", "vmw_vsock_virtio_transport", "virtio_net", "virtio_blk",
+	"virtio_rng", NULL
 };

@@ -86,7 +86,9 @@ static int cpio_begin(struct overlay *ov, const char *path, mode_t mode, uint64_
 
 static int cpio_data(struct overlay *ov, const char *path, const void *data, size_t len)
 {
-	return len == 0 || archive_write_data(ov->cpio, data, len) == (la_ssize_t)len ? 0 : cpio_failed(ov, path);
+	if (len == 0 || archive_write_data(ov->cpio, data, len) == (la_ssize_t)len)
+		return 0;
+	return cpio_failed(ov, path);
 }
 
 static mode_t parent_mode(const char *path)
@@ -122,7 +124,8 @@ static int add_member(struct overlay *ov, const char *path, mode_t mode, uint64_
 	path += !strncmp(path, "./", 2);
 	path += strspn(path, "/");
 	if (!real)
-		rc = err_set(ov->err, ENOTDIR, "initramfs: `/%s`: a directory on its way is a file in the initrd", path);
+		rc = err_set(ov->err, ENOTDIR,
+			"initramfs: `/%s`: a directory on its way is a file in the initrd", path);
 	else if (there == TREE_DIR)
 		rc = err_set(ov->err, EISDIR, "initramfs: `/%s`: the initrd has a directory there", path);
 	else if (size > MAX_MEMBER)
@@ -305,7 +308,8 @@ static int step_agent(struct overlay *ov, const msgpack_object *args)
 		else if (S_ISLNK(mode))
 			rc = add_member(ov, name, mode, 0, archive_entry_symlink(entry));
 		else if (S_ISREG(mode) && !(rc = slurp(a, path, data, ov->err)))
-			rc = add_bytes(ov, name, mode & 07777, evbuffer_pullup(data, -1), evbuffer_get_length(data));
+			rc = add_bytes(ov, name, mode & 07777, evbuffer_pullup(data, -1),
+				evbuffer_get_length(data));
 		evbuffer_free(data);
 	}
 	archive_read_free(a);
@@ -400,9 +404,13 @@ static int verb_initramfs(int argc, char **argv, struct err *e)
 	if (argc != 3)
 		return err_set(e, EINVAL, "expected initramfs DST DESCRIPTION");
 	fd = open(argv[2], O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) || st.st_size == 0 ||
-	    (map = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
-		return err_set(e, errno ? errno : EINVAL, "read `%s`: %s", argv[2], errno ? strerror(errno) : "it is empty");
+	if (fd < 0 || fstat(fd, &st) ||
+	    (map = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED) {
+		rc = err_set(e, errno, "read `%s`: %s", argv[2], strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
 	ov.tree = tree_new();
 	ov.list = evbuffer_new();
 	rc = run_steps(&ov, argv[1], map, st.st_size);

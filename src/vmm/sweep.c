@@ -52,8 +52,8 @@ static struct cached *list_cached(int dirfd, DIR *d, size_t *n, uint64_t *total)
 	return all;
 }
 
-/* Removes what a killed helper left, what was not used for a week when there is much, and the longest unused when
- * there is too much. What was used within the hour stays: a VM may be about to open it. */
+/* Removes what a killed helper left, what was not used for a week when there is much, and the longest
+ * unused when there is too much. What was used within the hour stays: a VM may be about to open it. */
 void cache_sweep(const char *dir)
 {
 	DIR *d = opendir(dir);

@@ -75,7 +75,8 @@ static char *find(const char *const *paths, const char *const *roots, const char
 		return xasprintf("error: %s", err.msg);
 	}
 	for (i = 0; i < found.n; i++) {
-		char *more = xasprintf("%s%s%s", all, *all ? " " : "", rel ? found.v[i].rel : found.v[i].shown);
+		const struct found_file *f = &found.v[i];
+		char *more = xasprintf("%s%s%s", all, *all ? " " : "", rel ? f->rel : f->shown);
 
 		free(all);
 		all = more;
@@ -104,7 +105,8 @@ static void roots_are_walked_without_paths(void **state)
 		"c.test.lua a/z.test.lua b.test.lua");
 	expect(NULL, PATHS("."), "more/c.test.lua tests/a/z.test.lua tests/b.test.lua",
 		"more/c.test.lua tests/a/z.test.lua tests/b.test.lua");
-	expect(NULL, PATHS("tests", "tests/a"), "tests/a/z.test.lua tests/b.test.lua", "z.test.lua b.test.lua");
+	expect(NULL, PATHS("tests", "tests/a"), "tests/a/z.test.lua tests/b.test.lua",
+		"z.test.lua b.test.lua");
 }
 
 static void paths_win_over_roots(void **state)
@@ -173,10 +175,13 @@ static void what_is_missing_is_named(void **state)
 	expect_error(PATHS("tests/b.tst.lua"), NULL,
 		"error: `tests/b.tst.lua`: No such file or directory; did you mean `tests/b.test.lua`?");
 	expect_error(PATHS("test"), NULL, "error: `test`: No such file or directory; did you mean `tests`?");
-	expect_error(PATHS("test/"), NULL, "error: `test/`: No such file or directory; did you mean `tests`?");
-	expect_error(PATHS("completely-different"), NULL, "error: `completely-different`: No such file or directory");
+	expect_error(PATHS("test/"), NULL,
+		"error: `test/`: No such file or directory; did you mean `tests`?");
+	expect_error(PATHS("completely-different"), NULL,
+		"error: `completely-different`: No such file or directory");
 	expect_error(PATHS("/dev/null"), NULL, "error: `/dev/null`: neither a file nor a directory");
-	expect_error(NULL, PATHS("text"), "error: roots: `text`: No such file or directory; did you mean `tests`?");
+	expect_error(NULL, PATHS("text"),
+		"error: roots: `text`: No such file or directory; did you mean `tests`?");
 }
 
 static void dangling_links_are_errors(void **state)

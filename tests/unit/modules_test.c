@@ -19,8 +19,10 @@ static const char stock[] =
 	"kernel/net/core/failover.ko:\n"
 	"kernel/drivers/virtio/virtio.ko:\n"
 	"kernel/drivers/virtio/virtio_ring.ko: kernel/drivers/virtio/virtio.ko\n"
-	"kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_ring.ko kernel/drivers/virtio/virtio.ko\n"
-	"kernel/drivers/virtio/virtio_mmio.ko: kernel/drivers/virtio/virtio_ring.ko kernel/drivers/virtio/virtio.ko\n"
+	"kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_ring.ko "
+	"kernel/drivers/virtio/virtio.ko\n"
+	"kernel/drivers/virtio/virtio_mmio.ko: kernel/drivers/virtio/virtio_ring.ko "
+	"kernel/drivers/virtio/virtio.ko\n"
 	"kernel/drivers/char/hw_random/virtio-rng.ko.xz: kernel/drivers/virtio/virtio.ko\n"
 	"kernel/drivers/char/virtio_console.ko: kernel/drivers/virtio/virtio.ko\n"
 	"kernel/drivers/char/virtio_console_fake.ko:\n"
@@ -133,7 +135,8 @@ static void whole_paths_are_understood(void **state)
 
 	(void)state;
 	put("modules.dep", "/lib/modules/4.4.0/a/virtio_pci.ko: /lib/modules/4.4.0/a/virtio_ring.ko "
-		"/lib/modules/4.4.0/a/virtio.ko\n/lib/modules/4.4.0/a/virtio_ring.ko:\n/lib/modules/4.4.0/a/virtio.ko:\n");
+		"/lib/modules/4.4.0/a/virtio.ko\n/lib/modules/4.4.0/a/virtio_ring.ko:\n"
+		"/lib/modules/4.4.0/a/virtio.ko:\n");
 	put("a/virtio_pci.ko", "");
 	put("a/virtio_ring.ko", "");
 	put("a/virtio.ko", "");

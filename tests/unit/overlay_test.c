@@ -192,13 +192,16 @@ static const char *build(struct world *w)
 static void add_file(struct world *w, const char *path, const char *content, unsigned mode)
 {
 	w->files[w->options.nfiles++] = (struct file_spec){
-		.path = (char *)path, .content = (char *)content, .content_len = strlen(content), .mode = mode,
+		.path = (char *)path, .content = (char *)content, .content_len = strlen(content),
+		.mode = mode,
 	};
 }
 
 static void add_host(struct world *w, const char *path, const char *host, unsigned mode)
 {
-	w->files[w->options.nfiles++] = (struct file_spec){ .path = (char *)path, .host = (char *)host, .mode = mode };
+	w->files[w->options.nfiles++] = (struct file_spec){
+		.path = (char *)path, .host = (char *)host, .mode = mode,
+	};
 }
 
 static void expect_failure(struct world *w, const char *format, const char *arg)
@@ -246,7 +249,9 @@ static void names_are_read_from_any_initrd(void **state)
 		{ ARCHIVE_FILTER_NONE, ARCHIVE_FILTER_NONE }, { ARCHIVE_FILTER_GZIP, ARCHIVE_FILTER_GZIP },
 	};
 	static const struct member microcode[] = {
-		{ "kernel", NULL, S_IFDIR | 0755, NULL }, { "kernel/x86", NULL, S_IFREG | 0644, "xyz" }, { NULL, NULL, 0, NULL },
+		{ "kernel", NULL, S_IFDIR | 0755, NULL },
+		{ "kernel/x86", NULL, S_IFREG | 0644, "xyz" },
+		{ NULL, NULL, 0, NULL },
 	};
 	struct world *w = *state;
 	char *path = in(w, "initrd");
@@ -352,7 +357,8 @@ static void an_initrd_stays_as_it_is(void **state)
 static void agent_and_modules(void **state)
 {
 	static const struct member agent[] = {
-		{ "sbin", NULL, S_IFDIR | 0755, NULL }, { "sbin/provium-agent", NULL, S_IFREG | 0755, "agent" },
+		{ "sbin", NULL, S_IFDIR | 0755, NULL },
+		{ "sbin/provium-agent", NULL, S_IFREG | 0755, "agent" },
 		{ NULL, NULL, 0, NULL },
 	};
 	struct world *w = *state;
@@ -384,7 +390,8 @@ static void agent_and_modules(void **state)
 	got = list_archive(w->path, 0);
 	assert_string_equal(got, "40755 lib\n40755 lib/modules\n40755 lib/modules/6.1\n"
 		"100644 lib/modules/6.1/virtio.ko=ELF virtio\n100644 lib/modules/6.1/virtio_pci.ko=ELF pci\n"
-		"40755 provium\n100644 provium/modules.list=/lib/modules/6.1/virtio.ko\n/lib/modules/6.1/virtio_pci.ko\n\n"
+		"40755 provium\n100644 provium/modules.list=/lib/modules/6.1/virtio.ko\n"
+		"/lib/modules/6.1/virtio_pci.ko\n\n"
 		"40755 sbin\n100755 sbin/provium-agent=agent\n100644 sbin/provium-agent=other\n");
 	free(got);
 	free(xz);
@@ -531,7 +538,8 @@ static void sweeping_removes_what_is_old(void **state)
 static void bad_paths_are_refused(void **state)
 {
 	static const char *const bad[][2] = {
-		{ "etc/x", "files: `%s`: expected an absolute path" }, { "", "files: `%s`: expected an absolute path" },
+		{ "etc/x", "files: `%s`: expected an absolute path" },
+		{ "", "files: `%s`: expected an absolute path" },
 		{ "/etc/../x", "files: `%s`: `.` and `..` are not allowed in it" },
 		{ "/./x", "files: `%s`: `.` and `..` are not allowed in it" },
 		{ "/etc/", "files: `%s`: names a directory, expected a file" },

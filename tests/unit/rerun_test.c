@@ -119,7 +119,8 @@ static void an_empty_array_is_a_state(void **state)
 
 static void other_content_is_refused(void **state)
 {
-	static const char *const bad[] = { "", "{}", "[1]", "[\"/a\", null]", "[\"/a\"", "[\"/a\"] x", "\xff" };
+	static const char *const bad[] = { "", "{}", "[1]", "[\"/a\", null]", "[\"/a\"", "[\"/a\"] x",
+		"\xff" };
 	struct err e = ERR_INIT;
 	char **got;
 	size_t i, n;
