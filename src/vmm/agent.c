@@ -30,6 +30,7 @@ struct agent {
 	char *vm_name;
 	struct framed *framed;		/* NULL when broken */
 	struct calls *calls;
+	struct agent_call *hello;	/* NULL before and after the handshake */
 	enum agent_state state;
 	uint8_t nonce[NONCE_LEN];
 	struct agent_info info;
@@ -63,6 +64,8 @@ struct agent *agent_new(struct loop *l, int fd, const char *vm_name, agent_event
 static void agent_disconnect(struct agent *a)
 {
 	a->state = BROKEN;
+	agent_call_free(a->hello);
+	a->hello = NULL;
 	calls_disconnect(a->calls);
 	framed_free(a->framed);
 	a->framed = NULL;
@@ -186,7 +189,7 @@ static void agent_synced_cb(void *arg)
 	msgpack_pack_unsigned_int(&pk, PROTOCOL_VERSION);
 	pack_key(&pk, "nonce");
 	msgpack_pack_bin_with_body(&pk, a->nonce, NONCE_LEN);
-	calls_start(a->calls, WIRE_MUX, "hello", &b, false, &hello_events, a);
+	a->hello = calls_start(a->calls, WIRE_MUX, "hello", &b, false, &hello_events, a);
 	msgpack_sbuffer_destroy(&b);
 }
 
@@ -240,8 +243,8 @@ static void agent_hello_cb(void *arg, const msgpack_object *o, const struct err 
 	struct agent *a = arg;
 	struct err e = ERR_INIT;
 
-	if (a->state == BROKEN)
-		return;
+	agent_call_free(a->hello);
+	a->hello = NULL;
 	if (refusal) {
 		err_copy(&e, refusal);
 		err_prefix(&e, "the guest's agent refused the handshake");

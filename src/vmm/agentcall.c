@@ -20,10 +20,10 @@ enum call_state {
 	PENDING,	/* no reply yet */
 	OPEN,		/* replied, its streams go on (keep_open) */
 	FAILING,	/* a failure is on its way to the owner through the loop */
-	OVER,		/* told everything; keep_open: waits for agent_call_free */
+	OVER,		/* told everything, waits for agent_call_free */
 	CANCELLED,	/* given up by the owner; the guest owes a reply or an error */
 	DETACHED,	/* given up by the owner; late events or an error may come, or nothing */
-	GONE		/* given up by the owner before its failure arrived */
+	GONE		/* freed, but for its memory */
 };
 
 /* One incoming stream. */
@@ -39,8 +39,7 @@ struct window {
  * owner gave it up: what was on its way then is no breach. It is freed at the end of a turn, never within
  * one, so code that ran a callback may still look at it.
  *
- * A call without keep_open frees itself after its reply; the others belong to their owner until
- * agent_call_free, even when the connection is gone by then.
+ * It belongs to its owner until agent_call_free, even when the connection is gone by then.
  */
 struct agent_call {
 	LIST_ENTRY(agent_call) entry;		/* in its bucket */
@@ -163,8 +162,6 @@ static void call_end(struct agent_call *c, const msgpack_object *o, const struct
 	call_remove(c);
 	c->state = OVER;
 	c->replied = true;
-	if (!c->keep_open)
-		loop_defer(c->loop, call_destroy, c);
 	if (first)
 		c->ev->reply(c->arg, o, e);
 	else if (c->ev->broken)
@@ -446,11 +443,8 @@ void agent_call_free(struct agent_call *c)
 		c->state = GONE;
 		break;
 	case OVER:
-		/* Without keep_open it is being freed already: this is its own callback. */
-		if (c->keep_open) {
-			c->state = GONE;
-			call_forget(c);
-		}
+		c->state = GONE;
+		call_forget(c);
 		break;
 	default:
 		INVARIANT(!"agent_call_free called twice");

@@ -547,6 +547,7 @@ static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct e
 	struct vm *vm = arg;
 
 	(void)o;
+	agent_call_free(vm->shutdown_call);
 	vm->shutdown_call = NULL;
 	if (e)		/* it cannot do it, or is gone: no use waiting */
 		timer_start(vm->loop, &vm->down_timer, 0, shutdown_step_cb, vm);

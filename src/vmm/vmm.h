@@ -186,23 +186,24 @@ void console_unlisten(struct console *c, struct console_listener *l);
 struct agent_call;
 
 struct agent_events {
-	/* The reply (o) or the failure (e: "os: No such file or directory (errno 2)", code -errno). Ends the call
-	 * unless keep_open. Called once. */
+	/* The reply (o) or the failure (e: "os: No such file or directory (errno 2)", code -errno). Called once;
+	 * nothing else is called afterwards unless keep_open. */
 	void (*reply)(void *arg, const msgpack_object *o, const struct err *e);
 	/* A piece of a stream, or its end (data NULL). The receiver grants credit with agent_call_credit when it
 	 * has consumed it. May be NULL for calls without streams. */
 	void (*piece)(void *arg, unsigned stream, const void *data, size_t len);
 	/* The peer takes more of our stream 0 (see agent_call_send). May be NULL. */
 	void (*writable)(void *arg);
-	/* keep_open calls only: the connection broke after the reply. May be NULL. */
+	/* keep_open calls only: the connection broke, or the guest gave an error, after the reply. May be NULL. */
 	void (*broken)(void *arg, const struct err *e);
 };
 
 /* Sends request [op, params] on a channel. params is one packed msgpack map, copied. ev is borrowed for the call's life.
- * keep_open: the call lives on after its reply until agent_call_free, for spawn and tail. */
+ * keep_open: its streams go on after the reply, for spawn and tail. The caller owns the call until agent_call_free. */
 struct agent_call *agent_call(struct agent *a, unsigned channel, const char *op, const msgpack_sbuffer *params,
 	bool keep_open, const struct agent_events *ev, void *arg);
-/* Sends a cancel frame if the call is pending, forgets it. No callback any more. Safe from its own callbacks. */
+/* Frees a call in any state, also after its reply: no callback any more. Sends a cancel frame if it is pending, and
+ * unsubscribes a keep_open call that has its reply. Safe from its own callbacks. NULL is fine. */
 void agent_call_free(struct agent_call *c);
 uint32_t agent_call_id(const struct agent_call *c);
 /* Returns consumed bytes of a stream to its sender. */
