@@ -323,7 +323,7 @@ struct helper_verb {
 /* Adds a table (borrowed), called by main() before helper_main. `copy SRC DST` and `hash OUT FILE...` are
  * always there. */
 void helper_register(const struct helper_verb *verbs);
-/* The other end, called by main() with its own arguments when argv[1] is "--helper". Returns the exit code. */
+/* The other end, called by main() with its own arguments when argv[1] is "--helper". The exit code. */
 int helper_main(int argc, char **argv);
 
 /* ---- files that appear whole or not at all (outfile.c) ----
