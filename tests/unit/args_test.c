@@ -148,6 +148,7 @@ static void test_commands(void **state)
 	a = parse("help");
 	assert_int_equal(a.command, CMD_HELP);
 	assert_int_equal(a.topic, CMD_RUN);
+	args_release(&a);
 	a = parse("help prepare");
 	assert_int_equal(a.topic, CMD_PREPARE);
 	args_release(&a);
@@ -285,6 +286,9 @@ int main(void)
 			.test_func = test_selection, .initial_state = (void *)s };
 	INVARIANT(n <= sizeof(tests) / sizeof(*tests));
 	r = _cmocka_run_group_tests("args", tests, n, NULL, NULL);
+	for (size_t i = 0; i < n; i++)
+		if (tests[i].test_func == test_selection)
+			free((char *)tests[i].name);
 	return r;
 }
 

@@ -72,13 +72,21 @@ static struct config *load(const char *text)
 	return c;
 }
 
+static void assert_message(struct err *e, char *expected)
+{
+	assert_string_equal(e->msg, expected);
+	free(expected);
+	err_release(e);
+}
+
 /* A path below the test's directory; valid until the next call. */
 static const char *at(const char *path)
 {
 	static char *full;
 
 	free(full);
-	return full = xasprintf("%s/%s", dir, path);
+	full = xasprintf("%s/%s", dir, path);
+	return full;
 }
 
 static void test_defaults(void **state)
@@ -321,7 +329,7 @@ static void test_resolve(void **state)
 	c = load("[profiles.a]\ncmdline_file = '{out}/cmdline'\nroot = '{out}/tree'\nbuild = 'x'\nbuild_out = 'o'\n");
 	assert_null(config_profile(c, "a")->kernel);
 	assert_true(config_resolve(c, "a", &e) < 0);
-	assert_string_equal(e.msg, xasprintf("invalid config in `provium.toml`: line 3, column 1: `profiles.a.root`: "
+	assert_message(&e, xasprintf("invalid config in `provium.toml`: line 3, column 1: `profiles.a.root`: "
 		"`%s/o/a/tree` is not a directory", dir));
 	err_release(&e);
 	put("o/a/tree/boot/vmlinuz-1", "k");
@@ -390,18 +398,19 @@ static void test_from_dir_errors(void **state)
 	put("p/x/profile.provium.toml", "kernl = 'a'\ncmdline = ''\n");
 	put("provium.toml", "profiles.from_dir = 'p'\n");
 	assert_null(config_load(NULL, &e));
-	assert_string_equal(e.msg, xasprintf("invalid config in `%s/p/x/profile.provium.toml`: line 1, column 1: "
+	assert_message(&e, xasprintf("invalid config in `%s/p/x/profile.provium.toml`: line 1, column 1: "
 		"unknown key `kernl`; did you mean `kernel`?", dir));
 	put("p/x/profile.provium.toml", "a =\n");
 	assert_null(config_load(NULL, &e));
-	assert_string_equal(e.msg, xasprintf("parse `%s/p/x/profile.provium.toml`: line 1, column 4: "
+	assert_message(&e, xasprintf("parse `%s/p/x/profile.provium.toml`: line 1, column 4: "
 		"expected a value, found the end of the line", dir));
 	put("p/x/profile.provium.toml", "cmdline = ''\n");
 	put("provium.toml", "profiles.from_dir = 'p'\n[profiles.x]\ncmdline = ''\n");
 	assert_null(config_load(NULL, &e));
+	err_release(&e);
 	put("provium.toml", "[profiles]\nfrom_dir = 'p'\n[profiles.x]\ncmdline = ''\n");
 	assert_null(config_load(NULL, &e));
-	assert_string_equal(e.msg, xasprintf("invalid config in `provium.toml`: line 3, column 11: the profile `x` is "
+	assert_message(&e, xasprintf("invalid config in `provium.toml`: line 3, column 11: the profile `x` is "
 		"already defined in `%s/p/x/profile.provium.toml`", dir));
 	err_release(&e);
 }
