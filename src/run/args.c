@@ -49,7 +49,8 @@ static void add_word(struct words *w, const char *word)
 /* ---- values ---- */
 
 /* Finds value in names and sets *index. */
-static int parse_choice(const char *flag, const char *const *names, const char *value, int *index, struct err *e)
+static int parse_choice(const char *flag, const char *const *names, const char *value, int *index,
+	struct err *e)
 {
 	const char *near;
 
@@ -91,7 +92,8 @@ static int parse_mem(struct args *a, const char *value, struct err *e)
 	if (units_parse_size(value, &a->mem, e) < 0)
 		return err_prefix(e, "--mem");
 	if (a->mem == 0)
-		return err_set(e, EINVAL, "--mem: `%s` leaves no memory for any VM; write a size such as 4G", value);
+		return err_set(e, EINVAL, "--mem: `%s` leaves no memory for any VM; write a size such as 4G",
+			value);
 	return 0;
 }
 
@@ -110,8 +112,8 @@ static int parse_overcommit(struct args *a, const char *value, struct err *e)
 	errno = 0;
 	f = strtod(value, &end);
 	if (end == value || *end || !isfinite(f) || f < 0)
-		return err_set(e, EINVAL, "--cpu-overcommit: `%s` is not a factor; write a number between %g and %g",
-			value, OVERCOMMIT_MIN, OVERCOMMIT_MAX);
+		return err_set(e, EINVAL, "--cpu-overcommit: `%s` is not a factor; "
+			"write a number between %g and %g", value, OVERCOMMIT_MIN, OVERCOMMIT_MAX);
 	clamped = f < OVERCOMMIT_MIN ? OVERCOMMIT_MIN : f > OVERCOMMIT_MAX ? OVERCOMMIT_MAX : f;
 	free(a->note);
 	a->note = clamped == f ? NULL : xasprintf("--cpu-overcommit %s is outside %g-%g, using %g", value,
@@ -128,8 +130,8 @@ static int parse_count(const struct flag *f, const char *value, unsigned *count,
 	errno = 0;
 	n = strtoul(value, &end, 10);
 	if (*value < '0' || *value > '9' || *end || errno || n < 1 || n > COUNT_MAX)
-		return err_set(e, EINVAL, "--%s: `%s` is not a count; write a whole number from 1 to %d", f->name,
-			value, COUNT_MAX);
+		return err_set(e, EINVAL, "--%s: `%s` is not a count; write a whole number from 1 to %d",
+			f->name, value, COUNT_MAX);
 	*count = (unsigned)n;
 	return 0;
 }
@@ -147,7 +149,8 @@ static int set_flag(struct args *a, const struct flag *f, const char *value, str
 		return 0;
 	case FLAG_KEY_VALUE:
 		if (!strchr(value, '=') || *value == '=')
-			return err_set(e, EINVAL, "--%s: `%s` has no key; write --%s KEY=VALUE", f->name, value, f->name);
+			return err_set(e, EINVAL, "--%s: `%s` has no key; write --%s KEY=VALUE", f->name,
+				value, f->name);
 		/* fall through */
 	case FLAG_WORDS:
 		add_word(member, value);
@@ -200,8 +203,8 @@ static const char *next_value(struct cursor *c, const struct flag *f, struct err
 		return NULL;
 	}
 	if (strncmp(next, "--", 2) == 0) {
-		err_set(e, EINVAL, "--%s needs a value, found `%s`; if that is the value, write --%s=%s", f->name, next,
-			f->name, next);
+		err_set(e, EINVAL, "--%s needs a value, found `%s`; if that is the value, write --%s=%s",
+			f->name, next, f->name, next);
 		return NULL;
 	}
 	c->i++;
@@ -300,14 +303,14 @@ static int wrong_command(const struct args *a, const struct flag *f, struct err 
 	int home;
 
 	if (a->command != CMD_RUN)
-		return err_set(e, EINVAL, "--%s does not belong to provium %s; `provium help %s` lists its flags", f->name,
-			command_names[a->command], command_names[a->command]);
+		return err_set(e, EINVAL, "--%s does not belong to provium %s; `provium help %s` lists its flags",
+			f->name, command_names[a->command], command_names[a->command]);
 	for (home = 1; !(f->commands & FOR(home)); home++)
 		;
 	return err_set(e, EINVAL, "--%s is a flag of `provium %s`", f->name, command_names[home]);
 }
 
-/* Checks what cannot be known before everything is read. --help and --version win over the rest of the line. */
+/* Checks what cannot be known before all is read. --help and --version win over the rest of the line. */
 static int check_together(struct args *a, const struct cursor *c, struct err *e)
 {
 	if (a->help) {

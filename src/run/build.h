@@ -16,8 +16,9 @@ enum build_flags {
 
 /*
  * Builds the named profiles (NULL-terminated; NULL: all), one after another, and completes them with
- * config_resolve. cb comes from the loop, once, with NULL or what went wrong (a failing build's output included: exit
- * 2); the struct is freed by then. c is borrowed until then, names is not. Needs run_helper_verbs registered.
+ * config_resolve. cb comes from the loop, once, with NULL or what went wrong (a failing build's output
+ * included: exit 2); the struct is freed by then. c is borrowed until then, names is not. Needs
+ * run_helper_verbs registered.
  */
 struct build *build_start(struct loop *l, struct config *c, const char *const *names, unsigned flags,
 	void (*cb)(void *arg, const struct err *e), void *arg);

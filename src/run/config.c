@@ -30,7 +30,7 @@ struct config {
 	struct build_info *builds;	/* one for each profile; command NULL: none */
 	const char **names;		/* the profiles' names, NULL-terminated */
 	size_t nprofiles;
-	lua_State *L;			/* lives on for config_resolve: [1] the module, [2] the normalized table */
+	lua_State *L;			/* for config_resolve: [1] the module, [2] the normalized table */
 };
 
 /* ---- paths ---- */
@@ -432,7 +432,7 @@ static int call_module(lua_State *L, const char *function, int nargs, struct err
 	return 0;
 }
 
-/* Runs lua/config.lua; on success the normalized table is on top of the stack. shown is the path in messages. */
+/* Runs lua/config.lua; leaves the normalized table on the stack. shown is the path in messages. */
 static int load_file(struct config *c, const char *shown, struct err *e)
 {
 	char *dir = xstrndup(c->path, strrchr(c->path, '/') - c->path);

@@ -30,7 +30,7 @@ void config_free(struct config *c);
 
 /* All that follows is borrowed from c. Paths are absolute. */
 const char *config_path(const struct config *c);	/* NULL when there is no file */
-const char *const *config_roots(const struct config *c);	/* NULL-terminated; without `roots`, the current directory */
+const char *const *config_roots(const struct config *c);	/* NULL-terminated; default: the current directory */
 const char *config_cache_dir(const struct config *c);	/* fixtures; $PROVIUM_FIXTURE_CACHE wins */
 uint64_t config_cache_max_size(const struct config *c);
 const char *const *config_profile_names(const struct config *c);	/* sorted, NULL-terminated */
@@ -40,8 +40,8 @@ const struct profile *config_profile(const struct config *c, const char *name);
 const struct build_info *config_build(const struct config *c, const char *name);
 
 /*
- * Completes a profile whose build is over: looks up the kernel in `root`, reads `cmdline_file`. Profiles without
- * a build are complete from the start. 0 or a failure as above.
+ * Completes a profile whose build is over: looks up the kernel in `root`, reads `cmdline_file`. Profiles
+ * without a build are complete from the start. 0 or a failure as above.
  */
 int config_resolve(struct config *c, const char *name, struct err *e);
 

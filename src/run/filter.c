@@ -36,7 +36,8 @@ static const char *give(struct filter *f, char *text)
 }
 
 /* "filtered: TEXT (a, b)": all words of a flag, or those of one key. */
-static const char *give_words(struct filter *f, const char *text, const struct words *w, const char *key, size_t keylen)
+static const char *give_words(struct filter *f, const char *text, const struct words *w, const char *key,
+	size_t keylen)
 {
 	char *list = xstrdup(""), *longer;
 
@@ -173,7 +174,8 @@ static const char *check_meta(struct filter *f, lua_State *L, int meta)
 		for (size_t j = 0; !found && j < a->tag_meta.n; j++)
 			found = same_key(word, a->tag_meta.v[j]) && has_value(L, meta, a->tag_meta.v[j]);
 		if (!found)
-			return give_words(f, "did not match --tag-meta", &a->tag_meta, word, strcspn(word, "="));
+			return give_words(f, "did not match --tag-meta", &a->tag_meta, word,
+				strcspn(word, "="));
 	}
 	return NULL;
 }

@@ -12,8 +12,9 @@ struct filter;
 struct filter *filter_new(const struct args *args);
 void filter_free(struct filter *f);
 /*
- * Why the test is left out, valid until the next call; NULL when it runs. meta is the stack index of a table or nil.
- * In order: meta.skip, slow, --no-tag, --tag, --no-tag-meta, --tag-meta, --test. Never raises, leaves the stack as it was.
+ * Why the test is left out, valid until the next call; NULL when it runs. meta is the stack index of a table
+ * or nil. In order: meta.skip, slow, --no-tag, --tag, --no-tag-meta, --tag-meta, --test. Never raises, leaves
+ * the stack as it was.
  */
 const char *filter_reason(struct filter *f, lua_State *L, const char *name, int meta);
 /* Sets PROVIUM_TEST_FILTER for child tools: a JSON object with include_slow, tags, no_tags, tag_meta,

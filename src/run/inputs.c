@@ -1,7 +1,8 @@
 /*
- * What a build uses, in a helper child: `build-inputs OLD NEW DIR COMMAND OUT PATTERN...` expands the patterns
- * below DIR and writes the stamp NEW: one line with a key over everything, then for each file, ended by a NUL,
- * "SHA256 SIZE MTIME_NS INODE MODE PATH". A file that the stamp OLD knows by size, time and inode is not read again.
+ * What a build uses, in a helper child: `build-inputs OLD NEW DIR COMMAND OUT PATTERN...` expands the
+ * patterns below DIR and writes the stamp NEW: one line with a key over everything, then for each file, ended
+ * by a NUL, "SHA256 SIZE MTIME_NS INODE MODE PATH". A file that the stamp OLD knows by size, time and inode is
+ * not read again.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -125,7 +126,8 @@ static void expand_component(struct inputs *in, const char *base, const char *co
 			continue;
 		child = join(base, names[i]->d_name);
 		if (any_depth) {
-			if (stat_input(in, child, false, &st) == 0 && S_ISDIR(st.st_mode) && *names[i]->d_name != '.')
+			if (*names[i]->d_name != '.' && stat_input(in, child, false, &st) == 0 &&
+			    S_ISDIR(st.st_mode))
 				expand_component(in, child, component, rest);
 		} else if (fnmatch(component, names[i]->d_name, FNM_PERIOD) == 0) {
 			expand(in, child, rest);

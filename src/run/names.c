@@ -1,8 +1,8 @@
 /*
  * Which profiles test files name: literals in vm() and create() calls, followed through modules and fixtures.
  *
- * Naming too many profiles costs a build that was not needed; naming too few boots something stale. So whatever is not
- * plainly a literal counts as "cannot be told".
+ * Naming too many profiles costs a build that was not needed; naming too few boots something stale. So whatever
+ * is not plainly a literal counts as "cannot be told".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,7 +209,7 @@ static void look_at_reference(struct search *q, const struct source *s, size_t i
 		q->unknown = true;
 }
 
-/* provium:vm(name, PROFILE) and provium.create(PROFILE). A field that is indexed or assigned is no function of ours. */
+/* provium:vm(name, PROFILE), provium.create(PROFILE). A field that is indexed or assigned is no function of ours. */
 static void look_at_vm(struct search *q, const struct source *s, size_t i, bool create)
 {
 	size_t arg = first_argument(s, i);

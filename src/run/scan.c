@@ -238,7 +238,8 @@ const struct scan_token *scan_next(struct scan *s)
 		take_quoted(s);
 	} else if (level >= 0) {
 		take_long_string(s, level);
-	} else if (name_char(*s->at) || (*s->at == '.' && s->end - s->at > 1 && isdigit((unsigned char)s->at[1]))) {
+	} else if (name_char(*s->at) ||
+		   (*s->at == '.' && s->end - s->at > 1 && isdigit((unsigned char)s->at[1]))) {
 		take_word(s);
 	} else {
 		t->kind = SCAN_SYMBOL;
