@@ -9,8 +9,8 @@
 -- Returns {load = function(path, dir), resolve = function(profile)}.
 --
 -- load(path, dir) returns {roots, cache_dir, cache_max_size, profiles}, profiles sorted by name, or
--- nil and a message that can be printed as it is. What a build still has to make (a kernel looked up
--- in `root`, the text of `cmdline_file`) is left to resolve(profile), which the build calls when it
+-- nil and a message that can be printed as it is. What a build may still have to make (a kernel looked
+-- up in `root`, the text of `cmdline_file`) is left to resolve(profile), which is called when the build
 -- is over; profiles without a build are resolved here.
 
 local toml, host = ...
@@ -489,9 +489,12 @@ local function load(path, dir)
 	end
 	config.profiles = {}
 	for i, name in ipairs(sorted_keys(profiles)) do
-		config.profiles[i] = profiles[name]
-		if not profiles[name].build then
-			resolve(profiles[name])
+		local profile = profiles[name]
+		config.profiles[i] = profile
+		if not profile.build then
+			resolve(profile)
+		else
+			profile.full_cmdline = join_cmdline({ cmdline = profile.cmdline })
 		end
 	end
 	return config

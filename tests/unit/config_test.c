@@ -328,6 +328,7 @@ static void test_resolve(void **state)
 	(void)state;
 	c = load("[profiles.a]\ncmdline_file = '{out}/cmdline'\nroot = '{out}/tree'\nbuild = 'x'\nbuild_out = 'o'\n");
 	assert_null(config_profile(c, "a")->kernel);
+	assert_string_equal(config_profile(c, "a")->cmdline, "console=ttyS0");
 	assert_true(config_resolve(c, "a", &e) < 0);
 	assert_message(&e, xasprintf("invalid config in `provium.toml`: line 3, column 1: `profiles.a.root`: "
 		"`%s/o/a/tree` is not a directory", dir));
