@@ -230,7 +230,8 @@ local function check_disk(value, place)
 	if disk.id then
 		check_name(disk.id, place, "disk")
 		if #disk.id > 20 then
-			reject(place, "the disk id `%s` is too long for a virtio serial: use up to 20 characters", disk.id)
+			reject(place, "the disk id `%s` is too long for a virtio serial: use up to 20 characters",
+				disk.id)
 		end
 	end
 	return disk
@@ -289,8 +290,8 @@ local function check_machine(profile, place)
 	profile.arch = profile.arch or host.arch
 	local fitting = MACHINES[profile.arch]
 	if not fitting then
-		reject(place, "this host's architecture is %s, which no profile can have: set `arch` to x86_64 or aarch64",
-			profile.arch)
+		reject(place, "this host's architecture is %s, which no profile can have: "
+			.. "set `arch` to x86_64 or aarch64", profile.arch)
 	end
 	profile.machine = profile.machine or (fitting.pc and "pc" or "virt")
 	if not fitting[profile.machine] then
@@ -428,8 +429,8 @@ end
 local function add_profile(profiles, profile)
 	local other = profiles[profile.name]
 	if other then
-		reject(profile.place, "the profile `%s` is already defined in `%s`%s", profile.name, other.place.file,
-			other.place.line and (", line %d"):format(other.place.line) or "")
+		reject(profile.place, "the profile `%s` is already defined in `%s`%s", profile.name,
+			other.place.file, other.place.line and (", line %d"):format(other.place.line) or "")
 	end
 	profiles[profile.name] = profile
 end
@@ -478,7 +479,8 @@ local function load(path, dir)
 	if t.provium ~= nil then
 		config = check_table(t.provium, place:child(t, "provium"), PROVIUM_KEYS)
 		if config.roots and #config.roots == 0 then
-			reject(place:child(t.provium, "roots"), "`provium.roots` is empty: name a directory or leave it out")
+			reject(place:child(t.provium, "roots"),
+				"`provium.roots` is empty: name a directory or leave it out")
 		end
 	end
 	local profiles = {}
