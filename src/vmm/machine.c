@@ -31,6 +31,7 @@ static void begin(void *arg);
 static void initramfs_cb(void *arg, const char *path, const struct err *e);
 static void copied_cb(void *arg, const struct err *e);
 static void child_cb(void *arg, const struct child_result *r);
+static void qmp_ready_cb(void *arg);
 static void qmp_event_cb(void *arg, const char *name, const json_t *data);
 static void qmp_broken_cb(void *arg, const struct err *e);
 static void linked_cb(void *arg, int fd);
@@ -222,8 +223,6 @@ static void child_cb(void *arg, const struct child_result *r)
 	q->ended = true;
 	transport_free(q->transport);
 	q->transport = NULL;
-	close(q->ram);
-	q->ram = -1;
 	tell_over(q);
 }
 
@@ -278,6 +277,14 @@ static void shutdown_event(struct qemu_machine *q, const char *reason)
 	expect_exit(q);
 }
 
+static void qmp_ready_cb(void *arg)
+{
+	struct qemu_machine *q = arg;
+
+	if (!q->fated)
+		q->spec.ev->stage(q->spec.arg, "booting the guest kernel");
+}
+
 static void qmp_event_cb(void *arg, const char *name, const json_t *data)
 {
 	struct qemu_machine *q = arg;
@@ -302,7 +309,7 @@ static void qmp_broken_cb(void *arg, const struct err *e)
 {
 	struct qemu_machine *q = arg;
 
-	if (e->code == -EPIPE) {
+	if (e->code == -EPIPE || e->code == -ECONNRESET) {
 		expect_exit(q);		/* mostly QEMU has died and is about to be reaped */
 		return;
 	}
@@ -411,6 +418,10 @@ static void start_qemu(struct qemu_machine *q)
 	r = spawn(q, qmp[1], serial[1], hvc[1], &e);
 	if (r < 0)
 		goto out;
+	/* Whoever closes guest RAM last frees its pages, which takes long: that is to be QEMU's exit, not us. What needs
+	 * them later opens /proc/PID/fd/FD_RAM. */
+	close(q->ram);
+	q->ram = -1;
 	transport_started(q->transport);
 	q->cid = transport_cid(q->transport);
 	q->qmp = qmp_new(q->loop, qmp[0], &qmp_events, q);
@@ -419,7 +430,6 @@ static void start_qemu(struct qemu_machine *q)
 	console_on_verdict(q->spec.console, verdict_cb, q);
 	set_console_input(q);
 	qmp[0] = serial[0] = hvc[0] = -1;
-	q->spec.ev->stage(q->spec.arg, "booting the guest kernel");
 	q->spec.ev->started(q->spec.arg);
 out:
 	for (int i = 0; i < 2; i++) {
@@ -570,9 +580,14 @@ static void begin(void *arg)
 
 	if (q->freed || q->ended)
 		return;
+	q->spec.ev->stage(q->spec.arg, "looking for the kernel");
+	if (check_kernel(q->spec.profile, &e) < 0) {
+		give_up(q, &e);
+		err_release(&e);
+		return;
+	}
 	q->spec.ev->stage(q->spec.arg, "preparing the initramfs");
-	if (check_kernel(q->spec.profile, &e) == 0)
-		q->job = initramfs_build(q->spec.vmm, q->spec.profile, q->spec.options, initramfs_cb, q, &e);
+	q->job = initramfs_build(q->spec.vmm, q->spec.profile, q->spec.options, initramfs_cb, q, &e);
 	if (!q->job)
 		give_up(q, &e);
 	err_release(&e);
@@ -683,4 +698,6 @@ static const struct machine_kind qemu_kind = {
 	.cid = qm_cid, .argv = qm_argv, .free = qm_free,
 };
 
-static const struct qmp_events qmp_events = { .event = qmp_event_cb, .broken = qmp_broken_cb };
+static const struct qmp_events qmp_events = {
+	.ready = qmp_ready_cb, .event = qmp_event_cb, .broken = qmp_broken_cb,
+};

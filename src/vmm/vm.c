@@ -301,7 +301,7 @@ static void fail_boot(struct vm *vm, int code, const char *cause, enum vm_state 
 	char *tail = console_tail(vm->console, BOOT_CONSOLE);
 	struct err e = ERR_INIT;
 
-	err_set(&e, code, "boot failed while %s: %s", vm->stage, cause);
+	err_set(&e, code, "failed while %s: %s", vm->stage, cause);
 	if (*tail)
 		err_append(&e, "\nconsole (last %zu KiB):\n%s", BOOT_CONSOLE >> 10, tail);
 	free(tail);
