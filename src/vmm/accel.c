@@ -40,7 +40,8 @@ static int check_flags(const char *cpuinfo, struct err *e)
 		if (strncmp(line, "flags", 5) != 0)
 			continue;
 		if (!has_word(line, "vmx") && !has_word(line, "svm"))
-			r = err_set(e, ENODEV, "the processor shows no hardware virtualization (no vmx or svm flag)");
+			r = err_set(e, ENODEV,
+				"the processor shows no hardware virtualization (no vmx or svm flag)");
 		break;
 	}
 	free(line);

@@ -18,7 +18,8 @@ void console_attach(struct console *c, enum console_port port, int fd);
 /* The port that input goes to: the one behind the guest's /dev/console. */
 void console_set_input(struct console *c, enum console_port port);
 /* Told when a line says something about the guest's fate; NULL stops it. line is valid during the call. */
-void console_on_verdict(struct console *c, void (*fn)(void *arg, enum verdict v, const char *line), void *arg);
+void console_on_verdict(struct console *c, void (*fn)(void *arg, enum verdict v, const char *line),
+	void *arg);
 /* The guest is off: takes what is still in the sockets, closes both ports and tells the listeners. */
 void console_detach(struct console *c);
 /* Text with carriage returns, escape sequences and other control characters taken out; malloc'ed. */

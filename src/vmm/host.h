@@ -6,7 +6,8 @@
 
 #include "vmm/vmm.h"
 
-/* The QEMU program for an architecture: as configured, else "qemu-system-ARCH". Borrowed; arch NULL: the host's. */
+/* The QEMU program for an architecture (NULL: the host's): as configured, else
+ * "qemu-system-ARCH". Borrowed. */
 const char *vmm_qemu_program(struct vmm *v, const char *arch);
 /* The agent's binary for VMM_LOCAL, or NULL. */
 const char *vmm_agent_program(struct vmm *v);

@@ -1,8 +1,9 @@
 /*
  * The link to an agent: survives reboots and restarted agents, and waits a moment for the reason of a loss.
  *
- * When QEMU dies, its sockets close before anybody has reaped it; when a guest powers off, its agent is killed before
- * QEMU says why. So a lost connection's calls fail after LOST_NS, unless link_end brings a better reason first.
+ * When QEMU dies, its sockets close before anybody has reaped it; when a guest powers off, its agent is
+ * killed before QEMU says why. So a lost connection's calls fail after LOST_NS, unless link_end brings a
+ * better reason first.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -98,7 +99,8 @@ static void ready_cb(void *arg, const struct err *e)
 
 static bool is_loss(int code)
 {
-	return code == -ECONNRESET || code == -EPIPE || code == -ENOTCONN || code == -ETIMEDOUT || code == -EIO;
+	return code == -ECONNRESET || code == -EPIPE || code == -ENOTCONN || code == -ETIMEDOUT ||
+		code == -EIO;
 }
 
 static void lose(struct link *k, const struct err *why)
@@ -144,8 +146,8 @@ static void gone_cb(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	timer_stop(&k->gone_timer);
-	err_set(&e, ETIMEDOUT, "agent gone: %s, and it did not come back for %g s", k->lost.msg ? k->lost.msg :
-		"its connection ended", (double)k->patience_ns / 1e9);
+	err_set(&e, ETIMEDOUT, "agent gone: %s, and it did not come back for %g s",
+		k->lost.msg ? k->lost.msg : "its connection ended", (double)k->patience_ns / 1e9);
 	k->ev->fatal(k->arg, &e);
 	err_release(&e);
 }

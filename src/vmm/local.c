@@ -102,7 +102,8 @@ static void child_cb(void *arg, const struct child_result *r)
 
 static int check_options(const struct vm_options *o, const struct profile *p, struct err *e)
 {
-	const char *what = o->ndisks || p->ndisks ? "disks" : o->nfiles ? "files" : o->expect ? "expect" : NULL;
+	const char *what = o->ndisks + p->ndisks > 0 ? "disks" : o->nfiles > 0 ? "files" :
+		o->expect ? "expect" : NULL;
 
 	return what ? err_set(e, ENOTSUP, "%s: not supported by --vmm local", what) : 0;
 }

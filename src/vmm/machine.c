@@ -1,11 +1,11 @@
 /*
  * A guest in QEMU, from its preparation to QEMU's end: initramfs, disks, the process, and what became of it.
  *
- * How a guest ends is told by several sources in no order: QMP events, the console, QEMU's exit. The first one that
- * knows decides the fate; over() comes when QEMU is reaped and everything it said has been read.
+ * How a guest ends is told by several sources in no order: QMP events, the console, QEMU's exit. The
+ * first one that knows decides the fate; over() comes when QEMU is reaped and everything it said has been
+ * read.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "vmm/console.h"
+#include "vmm/disks.h"
 #include "vmm/host.h"
 #include "vmm/initramfs.h"
 #include "vmm/machine.h"
@@ -22,14 +23,14 @@
 #include "vmm/transport.h"
 
 #define MS INT64_C(1000000)
-#define LINGER_STEP_NS (150 * MS)	/* the console is quiet for so long: the guest has said its last word */
+#define LINGER_STEP_NS (150 * MS)	/* the console is quiet for so long: those were its last words */
 #define LINGER_NS (1000 * MS)		/* but no longer than this */
 #define EXIT_NS (1500 * MS)		/* what QEMU has to end by itself when the guest powers off */
 #define STDERR_MAX 4096
 
 static void begin(void *arg);
 static void initramfs_cb(void *arg, const char *path, const struct err *e);
-static void copied_cb(void *arg, const struct err *e);
+static void disks_cb(void *arg, const struct err *e);
 static void child_cb(void *arg, const struct child_result *r);
 static void qmp_ready_cb(void *arg);
 static void qmp_event_cb(void *arg, const char *name, const json_t *data);
@@ -46,9 +47,7 @@ struct qemu_machine {
 	struct loop *loop;
 	struct initramfs_job *job;
 	char *initramfs;
-	struct helper *copy;
-	struct qemu_disk *disks;
-	size_t ndisks, prepared;
+	struct diskset *disks;
 	int ram;
 	struct transport *transport;
 	struct qmp *qmp;
@@ -99,7 +98,8 @@ static void tell_over(void *arg)
 }
 
 /* The first fate counts. */
-static void set_fate(struct qemu_machine *q, enum machine_end end, int code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void set_fate(struct qemu_machine *q, enum machine_end end, int code, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
 
 static void set_fate(struct qemu_machine *q, enum machine_end end, int code, const char *fmt, ...)
 {
@@ -126,9 +126,8 @@ static void end_early(struct qemu_machine *q)
 	q->ended = true;
 	initramfs_job_free(q->job);
 	q->job = NULL;
-	if (q->copy)
-		helper_cancel(q->copy);
-	q->copy = NULL;
+	diskset_free(q->disks);
+	q->disks = NULL;
 	loop_defer(q->loop, tell_over, q);
 }
 
@@ -369,13 +368,13 @@ static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct er
 		.profile = q->spec.profile, .options = q->spec.options, .accel = q->spec.accel,
 		.initramfs = q->initramfs, .cid = transport_cid(q->transport),
 		.fds = { FD_RAM, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, vhost < 0 ? -1 : FD_VHOST },
-		.disks = q->disks, .ndisks = q->ndisks,
 	};
 	struct child_spec c = {
 		.fds = fds, .nfds = sizeof(fds) / sizeof(*fds) - (vhost < 0),
 		.capture_err = true, .capture_max = 4 * STDERR_MAX, .batch = true, .done = child_cb, .arg = q,
 	};
 
+	s.disks = diskset_list(q->disks, &s.ndisks);
 	q->argv = qemu_argv(&s, e);
 	if (!q->argv)
 		return -EINVAL;
@@ -418,7 +417,7 @@ static void start_qemu(struct qemu_machine *q)
 	r = spawn(q, qmp[1], serial[1], hvc[1], &e);
 	if (r < 0)
 		goto out;
-	/* Whoever closes guest RAM last frees its pages, which takes long: that is to be QEMU's exit, not us. What needs
+	/* Whoever closes guest RAM last frees its pages, which takes long: let it be QEMU's exit. What needs
 	 * them later opens /proc/PID/fd/FD_RAM. */
 	close(q->ram);
 	q->ram = -1;
@@ -445,119 +444,32 @@ out:
 	err_release(&e);
 }
 
-/* ---- the disks ---- */
+/* ---- preparing ---- */
 
-static const struct disk_spec *disk_spec(const struct qemu_machine *q, size_t i)
-{
-	const struct profile *p = q->spec.profile;
-
-	return i < p->ndisks ? &p->disks[i] : &q->spec.options->disks[i - p->ndisks];
-}
-
-static int make_scratch(const char *path, uint64_t size, struct err *e)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 0;
-
-	if (fd < 0)
-		return err_set(e, errno, "cannot make `%s`: %s", path, strerror(errno));
-	if (ftruncate(fd, (off_t)size) < 0)
-		r = err_set(e, errno, "cannot make `%s` with %llu bytes: %s", path, (unsigned long long)size,
-			strerror(errno));
-	close(fd);
-	return r;
-}
-
-static int check_readable(const char *path, bool writable, struct err *e)
-{
-	if (access(path, writable ? R_OK | W_OK : R_OK) < 0)
-		return err_set(e, errno, "cannot open `%s`%s: %s", path, writable ? " for writing" : "", strerror(errno));
-	return 0;
-}
-
-/* Prepares disk i. 0, 1 when a copy is under way, or -errno. A disk made for this VM keeps its content when the VM
- * is booted again. */
-static int prepare_disk(struct qemu_machine *q, size_t i, struct err *e)
-{
-	const struct disk_spec *d = disk_spec(q, i);
-	struct qemu_disk *out = &q->disks[i];
-	const char *argv[] = { "copy", d->template, NULL, NULL };
-	int r = 0;
-
-	out->id = d->id ? xstrdup(d->id) : xasprintf("disk%zu", i);
-	out->format = d->format;
-	out->readonly = d->readonly;
-	if (d->path) {
-		out->path = xstrdup(d->path);
-		r = check_readable(d->path, !d->readonly, e);
-	} else {
-		out->temporary = true;
-		out->path = argv[2] = xasprintf("%s/%zu.img", q->spec.dir, i);
-		if (mkdir(q->spec.dir, 0700) < 0 && errno != EEXIST)
-			r = err_set(e, errno, "cannot make `%s`: %s", q->spec.dir, strerror(errno));
-		else if (!d->template)
-			r = make_scratch(out->path, d->scratch, e);
-		else if (access(out->path, F_OK) < 0 && (r = check_readable(d->template, false, e)) == 0) {
-			q->copy = helper_start(q->loop, argv, copied_cb, q, e);
-			r = q->copy ? 1 : e->code;
-		}
-	}
-	if (r < 0)
-		err_prefix(e, "disk `%s`", out->id);
-	return r;
-}
-
-static void prepare_disks(struct qemu_machine *q)
-{
-	struct err e = ERR_INIT;
-	int r = 0;
-
-	while (r == 0 && q->prepared < q->ndisks)
-		r = prepare_disk(q, q->prepared++, &e);
-	if (r < 0)
-		give_up(q, &e);
-	else if (r == 0)
-		start_qemu(q);
-	err_release(&e);
-}
-
-static void copied_cb(void *arg, const struct err *e)
+static void disks_cb(void *arg, const struct err *e)
 {
 	struct qemu_machine *q = arg;
-	struct err full = ERR_INIT;
 
-	q->copy = NULL;
-	if (!e) {
-		prepare_disks(q);
-		return;
-	}
-	err_copy(&full, e);
-	err_prefix(&full, "disk `%s`", q->disks[q->prepared - 1].id);
-	give_up(q, &full);
-	err_release(&full);
+	if (e)
+		give_up(q, e);
+	else
+		start_qemu(q);
 }
-
-static void start_disks(struct qemu_machine *q)
-{
-	q->ndisks = q->spec.profile->ndisks + q->spec.options->ndisks;
-	q->disks = xcalloc(q->ndisks + 1, sizeof(*q->disks));
-	if (q->ndisks > 0)
-		q->spec.ev->stage(q->spec.arg, "preparing the disks");
-	prepare_disks(q);
-}
-
-/* ---- kernel and initramfs ---- */
 
 static int check_kernel(const struct profile *p, struct err *e)
 {
 	struct stat st;
 
 	if (!p->kernel)
-		return err_set(e, ENOENT, "profile `%s` has no kernel: set `kernel` or `root` in provium.toml", p->name);
+		return err_set(e, ENOENT,
+			"profile `%s` has no kernel: set `kernel` or `root` in provium.toml", p->name);
 	if (access(p->kernel, R_OK) < 0 || stat(p->kernel, &st) < 0)
 		return err_set(e, errno, "profile `%s`: cannot read the kernel `%s`: %s (correct `kernel` in "
-			"provium.toml, or build it with `provium prepare`)", p->name, p->kernel, strerror(errno));
+			"provium.toml, or build it with `provium prepare`)",
+			p->name, p->kernel, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return err_set(e, EINVAL, "profile `%s`: the kernel `%s` is not a regular file", p->name, p->kernel);
+		return err_set(e, EINVAL, "profile `%s`: the kernel `%s` is not a regular file", p->name,
+			p->kernel);
 	return 0;
 }
 
@@ -570,7 +482,8 @@ static void initramfs_cb(void *arg, const char *path, const struct err *e)
 		return;
 	}
 	q->initramfs = xstrdup(path);
-	start_disks(q);
+	q->spec.ev->stage(q->spec.arg, "preparing the disks");
+	q->disks = diskset_new(q->loop, q->spec.dir, q->spec.profile, q->spec.options, disks_cb, q);
 }
 
 static void begin(void *arg)
@@ -663,11 +576,6 @@ static void free_now(void *arg)
 {
 	struct qemu_machine *q = arg;
 
-	for (size_t i = 0; i < q->ndisks; i++) {
-		free((char *)q->disks[i].id);
-		free((char *)q->disks[i].path);
-	}
-	free(q->disks);
 	free(q->initramfs);
 	qemu_argv_free(q->argv);
 	err_release(&q->why);
@@ -681,8 +589,7 @@ static void qm_free(struct machine *m)
 	q->freed = true;
 	timer_stop(&q->linger);
 	initramfs_job_free(q->job);
-	if (q->copy)
-		helper_cancel(q->copy);
+	diskset_free(q->disks);
 	if (q->child && !q->ended)
 		console_on_verdict(q->spec.console, NULL, NULL);
 	child_free(q->child);

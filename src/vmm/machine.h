@@ -1,8 +1,8 @@
 /*
  * One power-on of a guest: from its preparation to the end of its process.
  *
- * Two kinds: QEMU (machine.c) and the agent on the host itself (local.c). vm.c drives either by this interface and
- * makes a new one for each boot.
+ * Two kinds: QEMU (machine.c) and the agent on the host itself (local.c). vm.c drives either by this
+ * interface and makes a new one for each boot.
  */
 #ifndef PROVIUM_VMM_MACHINE_H
 #define PROVIUM_VMM_MACHINE_H
@@ -28,7 +28,8 @@ struct machine_events {
 	void (*unlinked)(void *arg);
 	/* The guest rebooted. */
 	void (*reset)(void *arg);
-	/* The process is gone and all its output is in the console; why is complete but for the console. Once, last. */
+	/* The process is gone and all its output is in the console; why is complete but for the console.
+	 * Once, last. */
 	void (*over)(void *arg, enum machine_end end, const struct err *why);
 };
 

@@ -19,6 +19,7 @@
 
 #define RDINIT "/sbin/provium-agent"
 #define MIB ((uint64_t)1 << 20)
+#define ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 struct args {
 	char **v;
@@ -87,7 +88,8 @@ static const struct board *find_board(const struct profile *p, const struct vm_o
 			p->name, machine, b->arch, arch);
 		return NULL;
 	}
-	err_set(e, EINVAL, "profile `%s`: unknown machine `%s` (known: pc, q35, microvm, virt)", p->name, machine);
+	err_set(e, EINVAL, "profile `%s`: unknown machine `%s` (known: pc, q35, microvm, virt)", p->name,
+		machine);
 	return NULL;
 }
 
@@ -143,7 +145,8 @@ static int add_rdinit(const struct profile *p, char **cmdline, struct err *e)
 	}
 	if (len == strlen(RDINIT) && strncmp(rdinit, RDINIT, len) == 0)
 		return 0;
-	return err_set(e, EINVAL, "profile `%s`: the kernel command line has `rdinit=%.*s`, but the injected agent needs "
+	return err_set(e, EINVAL,
+		"profile `%s`: the kernel command line has `rdinit=%.*s`, but the injected agent needs "
 		"`rdinit=" RDINIT "`: remove it, or set inject_agent = false", p->name, (int)len, rdinit);
 }
 
@@ -165,8 +168,8 @@ char *qemu_cmdline(const struct profile *p, const struct vm_options *o, struct e
 	if (add_rdinit(p, &cmdline, e) < 0)
 		goto fail;
 	if (strlen(cmdline) > QEMU_CMDLINE_MAX) {
-		err_set(e, E2BIG, "profile `%s`: the kernel command line has %zu bytes, a kernel takes %d", p->name,
-			strlen(cmdline), QEMU_CMDLINE_MAX);
+		err_set(e, E2BIG, "profile `%s`: the kernel command line has %zu bytes, a kernel takes %d",
+			p->name, strlen(cmdline), QEMU_CMDLINE_MAX);
 		goto fail;
 	}
 	return cmdline;
@@ -181,7 +184,8 @@ static char *address(const struct board *b, unsigned slot)
 	return b->bus ? xasprintf(",bus=%s,addr=0x%x", b->bus, slot) : xstrdup("");
 }
 
-static void add_device(struct args *a, const struct board *b, const char *driver, unsigned slot, const char *props)
+static void add_device(struct args *a, const struct board *b, const char *driver, unsigned slot,
+	const char *props)
 {
 	char *addr = address(b, slot);
 
@@ -204,15 +208,16 @@ static void add_machine(struct args *a, const struct board *b, const struct qemu
 		add_option(a, "-accel", "kvm");
 		add_option(a, "-cpu", "host");
 	} else {
-		/* Translated code is bounded: the default may grow to 1 GiB for each guest. `max` boots as fast as
-		 * smaller models and runs user space built for x86-64-v2 and v3; walking 5-level page tables is
-		 * what costs. */
+		/* Translated code is bounded: the default may grow to 1 GiB for each guest. `max` boots
+		 * as fast as smaller models and runs user space built for x86-64-v2 and v3; walking
+		 * 5-level page tables is what costs. */
 		add_option(a, "-accel", "tcg,thread=multi,tb-size=128");
-		add_option(a, "-cpu", b->x86_devices || strcmp(b->arch, "x86_64") == 0 ? "max,la57=off" : "max");
+		add_option(a, "-cpu", "%s", strcmp(b->arch, "x86_64") == 0 ? "max,la57=off" : "max");
 	}
 	add_option(a, "-smp", "%u", cpus ? cpus : 1);
 	add_option(a, "-m", "%" PRIu64 "M", memory / MIB);
-	add_option(a, "-object", "memory-backend-file,id=ram,size=%" PRIu64 "M,mem-path=/proc/self/fd/%d,share=on",
+	add_option(a, "-object",
+		"memory-backend-file,id=ram,size=%" PRIu64 "M,mem-path=/proc/self/fd/%d,share=on",
 		memory / MIB, s->fds.ram);
 	/* A panic is told by event; the guest goes on, so that the rest of its last words is heard. */
 	add_option(a, "-action", "panic=none");
@@ -228,7 +233,8 @@ static int add_time(struct args *a, const struct vm_options *o, struct err *e)
 		return 0;
 	t = (time_t)floor(o->initial_time);
 	if (!gmtime_r(&t, &tm) || tm.tm_year < 0 || tm.tm_year > 8099)
-		return err_set(e, EINVAL, "initial_time: %.17g is not between the years 1900 and 9999", o->initial_time);
+		return err_set(e, EINVAL, "initial_time: %.17g is not between the years 1900 and 9999",
+			o->initial_time);
 	/* QEMU takes -1 for a date that it cannot read. */
 	if (t == -1)
 		tm.tm_sec--;
@@ -238,7 +244,8 @@ static int add_time(struct args *a, const struct vm_options *o, struct err *e)
 }
 
 /* A seed makes everything random that QEMU itself gives the guest repeatable: the boot loader's seed for the
- * kernel, virtio-rng's stream and, under TCG, RDRAND. What the guest draws from its own timing stays its own. */
+ * kernel, virtio-rng's stream and, under TCG, RDRAND. What the guest draws from its own timing stays its
+ * own. */
 static void add_entropy(struct args *a, const struct board *b, const struct vm_options *o)
 {
 	if (o->has_rng_seed)
@@ -264,7 +271,8 @@ static void add_channels(struct args *a, const struct board *b, const struct qem
 	add_chardev(a, "hvc0", s->fds.hvc);
 	add_option(a, "-device", "virtconsole,chardev=hvc0,id=hvc0,bus=vser.0,nr=0");
 	add_chardev(a, "agent0", s->fds.agent);
-	add_option(a, "-device", "virtserialport,chardev=agent0,id=" QEMU_AGENT_PORT_ID ",bus=vser.0,nr=1,name="
+	add_option(a, "-device",
+		"virtserialport,chardev=agent0,id=" QEMU_AGENT_PORT_ID ",bus=vser.0,nr=1,name="
 		AGENT_SERIAL_PORT);
 	if (s->fds.vhost < 0)
 		return;
@@ -308,8 +316,9 @@ static int check_disk(const struct qemu_spec *s, size_t i, struct err *e)
 	const char *id = s->disks[i].id;
 	size_t n = strlen(id);
 
-	if (n == 0 || n > 20 || strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != n)
-		return err_set(e, EINVAL, "disk id `%s`: 1 to 20 letters, digits, `_`, `.` or `-` are allowed", id);
+	if (n == 0 || n > 20 || strspn(id, ID_CHARS) != n)
+		return err_set(e, EINVAL,
+			"disk id `%s`: 1 to 20 letters, digits, `_`, `.` or `-` are allowed", id);
 	for (size_t k = 0; k < i; k++)
 		if (strcmp(id, s->disks[k].id) == 0)
 			return err_set(e, EEXIST, "two disks have the id `%s`", id);
@@ -334,7 +343,8 @@ static int add_disks(struct args *a, const struct board *b, const struct qemu_sp
 		json_decref(o);
 		add_option(a, "-blockdev", "%s", text);
 		free(text);
-		where = b->ports ? xasprintf(",bus=disk%zu,addr=0", i) : address(b, QEMU_DISK_SLOT + (unsigned)i);
+		where = b->ports ? xasprintf(",bus=disk%zu,addr=0", i) :
+			address(b, QEMU_DISK_SLOT + (unsigned)i);
 		add_option(a, "-device", "virtio-blk%s,id=blk-%s,drive=image%zu,serial=%s%s", b->suffix,
 			s->disks[i].id, i, s->disks[i].id, where);
 		free(where);

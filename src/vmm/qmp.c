@@ -192,8 +192,8 @@ static void reply(struct qmp *q, const json_t *o, const json_t *id)
 		call_end(&q->calls, c, json_object_get(o, "return"), NULL);
 		return;
 	}
-	err_set(&e, class_code(json_is_string(class) ? json_string_value(class) : ""), "QMP `%s`: %s", c->command,
-		json_is_string(desc) ? json_string_value(desc) : "error without a description");
+	err_set(&e, class_code(json_is_string(class) ? json_string_value(class) : ""), "QMP `%s`: %s",
+		c->command, json_is_string(desc) ? json_string_value(desc) : "error without a description");
 	call_end(&q->calls, c, NULL, &e);
 	err_release(&e);
 }
@@ -240,7 +240,8 @@ static void read_cb(struct bufferevent *bev, void *arg)
 		if (eol.pos < 0) {
 			q->scanned = n;
 			if (n > QMP_LINE_MAX)
-				break_off(q, EPROTO, "QMP broken: a line longer than %zu bytes", QMP_LINE_MAX);
+				break_off(q, EPROTO, "QMP broken: a line longer than %zu bytes",
+					QMP_LINE_MAX);
 			return;
 		}
 		q->scanned = 0;

@@ -19,8 +19,9 @@ struct qmp_events {
 	void (*ready)(void *arg);
 	/* data is borrowed and may be NULL. */
 	void (*event)(void *arg, const char *name, const json_t *data);
-	/* EOF, I/O error, garbage or a command without an answer: nothing more will come. Calls in flight stay
-	 * pending, so that the owner can end them by qmp_fail with what it knows (QEMU's exit status). */
+	/* EOF, I/O error, garbage or a command without an answer: nothing more will come. Calls in flight
+	 * stay pending, so that the owner can end them by qmp_fail with what it knows (QEMU's exit
+	 * status). */
 	void (*broken)(void *arg, const struct err *e);
 };
 

@@ -123,7 +123,8 @@ struct rundir *rundir_new(const char *base, struct err *e)
 	hidden = xasprintf("%s/.provium-%u-XXXXXX", base, (unsigned)geteuid());
 	path = NULL;
 	if (!mkdtemp(hidden)) {
-		err_set(e, errno, "cannot make a run directory in `%s`: %s (set TMPDIR to a writable directory)",
+		err_set(e, errno,
+			"cannot make a run directory in `%s`: %s (set TMPDIR to a writable directory)",
 			base, strerror(errno));
 		goto out;
 	}

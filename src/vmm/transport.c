@@ -2,9 +2,9 @@
  * The way to the agent: vsock first, a virtio-serial port when that does not come about.
  *
  * A CID is reserved by setting it on /dev/vhost-vsock ourselves and letting QEMU inherit the descriptor: the
- * kernel refuses one in use, so two runs on a host cannot collide. The port on virtio-serial is always there: its
- * opening tells at once that the agent is up, and it serves guests whose kernel has no vsock. We keep our end
- * of its socketpair and hand out duplicates, because a guest may open it again and again.
+ * kernel refuses one in use, so two runs on a host cannot collide. The port on virtio-serial is always
+ * there: its opening tells at once that the agent is up, and it serves guests whose kernel has no vsock.
+ * We keep our end of its socketpair and hand out duplicates, because a guest may open it again and again.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
 
 struct transport;
 
-/* Reserves what QEMU is to inherit. linked(fd) comes from the loop whenever an agent can be spoken to; the receiver
- * owns fd. NULL and *e on failure. */
+/* Reserves what QEMU is to inherit. linked(fd) comes from the loop whenever an agent can be spoken to;
+ * the receiver owns fd. NULL and *e on failure. */
 struct transport *transport_new(struct loop *l, void (*linked)(void *arg, int fd), void *arg, struct err *e);
 /* The ends for QEMU, ours until transport_started; vhost is -1 without vsock. */
 int transport_serial_fd(const struct transport *t);

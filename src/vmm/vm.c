@@ -1,9 +1,9 @@
 /*
  * A VM: its states, and who waits for them.
  *
- * created -> booting -> booted <-> paused -> shutdown or dead, and from there booting again. What runs is a struct
- * machine, made anew for each boot; the agent behind it is a struct link. Callers' callbacks are kept in one list and
- * called from the loop.
+ * created -> booting -> booted <-> paused -> shutdown or dead, and from there booting again. What runs is
+ * a struct machine, made anew for each boot; the agent behind it is a struct link. Callers' callbacks are
+ * kept in one list and called from the loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 #include "vmm/machine.h"
 #include "vmm/rundir.h"
 #include "vmm/vmpriv.h"
+#include "vmm/waiters.h"
 
 #define SECOND INT64_C(1000000000)
 #define BOOT_TIMEOUT_KVM (30 * SECOND)
@@ -38,19 +39,6 @@ static void console_grew_cb(struct console_listener *l, struct console *c, size_
 static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static void shutdown_step_cb(evutil_socket_t fd, short what, void *arg);
 static void paused_cb(void *arg, const json_t *result, const struct err *e);
-static void deliver(void *arg);
-
-enum want { WANT_BOOT, WANT_DOWN, WANT_PAUSE, WANT_RESUME };
-
-/* Somebody who waits. Freed when told or forgotten. */
-struct pending {
-	TAILQ_ENTRY(pending) entry;
-	enum want want;
-	bool due;
-	struct err err;			/* what to tell */
-	vm_done_fn *cb;
-	void *arg;
-};
 
 enum going { NOWHERE, SHUTTING_DOWN, BEING_KILLED };
 
@@ -78,8 +66,8 @@ struct vm {
 	struct event *down_timer;
 	struct agent_call *shutdown_call;
 	struct qmp_call *pause_call;
-	TAILQ_HEAD(, pending) pending;
-	bool deliver_deferred, freed;
+	struct waiters *waiters;
+	bool freed;
 	TAILQ_HEAD(, vm_listener) listeners;
 	struct vm_listener *next;	/* in a walk: whom to tell next */
 	char *reason;
@@ -104,16 +92,9 @@ struct vm *vm_new(struct vmm *v, const char *name, const struct profile *p)
 	vm->link = link_new(vm->loop, name, &link_events, vm);
 	vm->reason = xstrdup("");
 	vm->stage = "nothing";
-	TAILQ_INIT(&vm->pending);
+	vm->waiters = waiters_new(vm->loop);
 	TAILQ_INIT(&vm->listeners);
 	return vm;
-}
-
-static void pending_free(struct vm *vm, struct pending *p)
-{
-	TAILQ_REMOVE(&vm->pending, p, entry);
-	err_release(&p->err);
-	free(p);
 }
 
 static void free_now(void *arg)
@@ -144,8 +125,6 @@ static void stop_timers(struct vm *vm)
 
 void vm_free(struct vm *vm)
 {
-	struct pending *p;
-
 	if (!vm || vm->freed)
 		return;
 	vm->freed = true;
@@ -153,107 +132,15 @@ void vm_free(struct vm *vm)
 	link_free(vm->link);
 	if (vm->machine)
 		vm->machine->kind->free(vm->machine);
-	while ((p = TAILQ_FIRST(&vm->pending)))
-		pending_free(vm, p);
+	waiters_free(vm->waiters);
 	loop_defer(vm->loop, free_now, vm);
 }
 
 /* ---- who waits, who listens ---- */
 
-static void deliver(void *arg)
-{
-	struct vm *vm = arg;
-	struct pending *p;
-
-	vm->deliver_deferred = false;
-	do {
-		TAILQ_FOREACH(p, &vm->pending, entry)
-			if (p->due)
-				break;
-		if (p) {
-			struct pending told = *p;
-
-			TAILQ_REMOVE(&vm->pending, p, entry);
-			free(p);
-			told.cb(told.arg, err_is_set(&told.err) ? &told.err : NULL);
-			err_release(&told.err);
-		}
-	} while (p);
-}
-
-static void make_due(struct vm *vm, struct pending *p, const struct err *e)
-{
-	p->due = true;
-	if (e)
-		err_copy(&p->err, e);
-	if (!vm->deliver_deferred) {
-		vm->deliver_deferred = true;
-		loop_defer(vm->loop, deliver, vm);
-	}
-}
-
-static struct pending *add_pending(struct vm *vm, enum want want, vm_done_fn *cb, void *arg)
-{
-	struct pending *p = xcalloc(1, sizeof(*p));
-
-	p->want = want;
-	p->cb = cb;
-	p->arg = arg;
-	TAILQ_INSERT_TAIL(&vm->pending, p, entry);
-	return p;
-}
-
-/* Whatever they waited for has happened, or with e cannot happen. */
-static void settle(struct vm *vm, enum want want, const struct err *e)
-{
-	struct pending *p;
-
-	TAILQ_FOREACH(p, &vm->pending, entry)
-		if (p->want == want && !p->due)
-			make_due(vm, p, e);
-}
-
-static bool is_waited_for(struct vm *vm, enum want want)
-{
-	struct pending *p;
-
-	TAILQ_FOREACH(p, &vm->pending, entry)
-		if (p->want == want && !p->due)
-			return true;
-	return false;
-}
-
-static void answer(struct vm *vm, vm_done_fn *cb, void *arg, const struct err *e)
-{
-	make_due(vm, add_pending(vm, WANT_DOWN, cb, arg), e);
-}
-
-static void refuse(struct vm *vm, vm_done_fn *cb, void *arg, int code, const char *fmt, ...) PRINTF_LIKE(5, 6);
-
-static void refuse(struct vm *vm, vm_done_fn *cb, void *arg, int code, const char *fmt, ...)
-{
-	struct err e = ERR_INIT;
-	va_list ap;
-	char *text;
-
-	va_start(ap, fmt);
-	text = xvasprintf(fmt, ap);
-	va_end(ap);
-	err_set(&e, code, "%s", text);
-	free(text);
-	answer(vm, cb, arg, &e);
-	err_release(&e);
-}
-
 void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg)
 {
-	struct pending *p, *next;
-
-	for (p = TAILQ_FIRST(&vm->pending); p; p = next) {
-		next = TAILQ_NEXT(p, entry);
-		if (p->cb == cb && p->arg == arg)
-			pending_free(vm, p);
-	}
+	waiters_forget(vm->waiters, cb, arg);
 }
 
 void vm_listen(struct vm *vm, struct vm_listener *l)
@@ -289,7 +176,10 @@ static void set_reason(struct vm *vm, const char *text, size_t console)
 	char *tail = console_tail(vm->console, console);
 
 	free(vm->reason);
-	vm->reason = *tail ? xasprintf("%s\nconsole (last %zu KiB):\n%s", text, console >> 10, tail) : xstrdup(text);
+	if (*tail)
+		vm->reason = xasprintf("%s\nconsole (last %zu KiB):\n%s", text, console >> 10, tail);
+	else
+		vm->reason = xstrdup(text);
 	free(tail);
 }
 
@@ -307,7 +197,7 @@ static void fail_boot(struct vm *vm, int code, const char *cause, enum vm_state 
 	free(tail);
 	stop_timers(vm);
 	set_state(vm, to);
-	settle(vm, WANT_BOOT, &e);
+	waiters_settle(vm->waiters, WANT_BOOT, &e);
 	err_release(&e);
 }
 
@@ -316,7 +206,7 @@ static void become_booted(struct vm *vm)
 	stop_timers(vm);
 	vm->booted_ns = now_ns();
 	set_state(vm, VM_BOOTED);
-	settle(vm, WANT_BOOT, NULL);
+	waiters_settle(vm->waiters, WANT_BOOT, NULL);
 }
 
 static int64_t boot_timeout(const struct vm *vm)
@@ -355,8 +245,8 @@ void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *ar
 	struct err e = ERR_INIT;
 
 	if (vm->state == VM_BOOTING || vm->state == VM_BOOTED || vm->state == VM_PAUSED) {
-		refuse(vm, cb, arg, EBUSY, "VM is %s already", vm->state == VM_BOOTING ? "booting" :
-			vm_state_name(vm->state));
+		waiters_refuse(vm->waiters, cb, arg, EBUSY, "VM is %s already",
+			vm->state == VM_BOOTING ? "booting" : vm_state_name(vm->state));
 		return;
 	}
 	vm_options_release(&vm->options);
@@ -364,11 +254,11 @@ void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *ar
 		vm_options_merge(&vm->options, o);
 	vm->accel = choose_accel(vm, &e);
 	if (vm->accel == ACCEL_AUTO) {
-		answer(vm, cb, arg, &e);
+		waiters_answer(vm->waiters, cb, arg, &e);
 		err_release(&e);
 		return;
 	}
-	add_pending(vm, WANT_BOOT, cb, arg);
+	waiters_add(vm->waiters, WANT_BOOT, cb, arg);
 	vm->stage = "starting";
 	vm->resets = 0;
 	vm->going = NOWHERE;
@@ -428,11 +318,12 @@ static void boot_timeout_cb(evutil_socket_t fd, short what, void *arg)
 		cause = xasprintf("`%s` not seen for %g s", vm->options.expect, seconds);
 	} else if (link_in_handshake(vm->link)) {
 		vm->stage = "waiting for the agent's handshake";
-		cause = xasprintf("agent silent for %g s: it opened its connection but did not answer", seconds);
+		cause = xasprintf("agent silent for %g s: it opened its connection but did not answer",
+			seconds);
 	} else {
 		vm->stage = "waiting for the agent";
-		cause = xasprintf("agent silent for %g s: it never opened its connection (is the agent in the image, and "
-			"has the kernel virtio_console or vsock?)", seconds);
+		cause = xasprintf("agent silent for %g s: it never opened its connection (is the agent in "
+			"the image, and has the kernel virtio_console or vsock?)", seconds);
 	}
 	vm->booted_ns = now_ns();
 	fail_boot(vm, ETIMEDOUT, cause, VM_BOOTED);
@@ -516,9 +407,9 @@ static void over_cb(void *arg, enum machine_end end, const struct err *why)
 		stop_timers(vm);
 		set_state(vm, state_after(vm, end));
 	}
-	settle(vm, WANT_PAUSE, &full);
-	settle(vm, WANT_RESUME, &full);
-	settle(vm, WANT_DOWN, NULL);
+	waiters_settle(vm->waiters, WANT_PAUSE, &full);
+	waiters_settle(vm->waiters, WANT_RESUME, &full);
+	waiters_settle(vm->waiters, WANT_DOWN, NULL);
 	err_release(&full);
 }
 
@@ -574,10 +465,10 @@ void vm_shutdown(struct vm *vm, int64_t timeout_ns, vm_done_fn *cb, void *arg)
 
 	if (is_off(vm)) {
 		set_state(vm, vm->state == VM_CREATED ? VM_SHUTDOWN : vm->state);
-		answer(vm, cb, arg, NULL);
+		waiters_answer(vm->waiters, cb, arg, NULL);
 		return;
 	}
-	add_pending(vm, WANT_DOWN, cb, arg);
+	waiters_add(vm->waiters, WANT_DOWN, cb, arg);
 	if (vm->going != NOWHERE)
 		return;
 	vm->going = SHUTTING_DOWN;
@@ -599,10 +490,10 @@ void vm_kill(struct vm *vm, vm_done_fn *cb, void *arg)
 {
 	if (is_off(vm)) {
 		set_state(vm, vm->state == VM_CREATED ? VM_SHUTDOWN : vm->state);
-		answer(vm, cb, arg, NULL);
+		waiters_answer(vm->waiters, cb, arg, NULL);
 		return;
 	}
-	add_pending(vm, WANT_DOWN, cb, arg);
+	waiters_add(vm->waiters, WANT_DOWN, cb, arg);
 	if (vm->going == NOWHERE)
 		vm->going = BEING_KILLED;
 	vm->machine->kind->kill(vm->machine);
@@ -613,7 +504,7 @@ void vm_kill(struct vm *vm, vm_done_fn *cb, void *arg)
 static void paused_cb(void *arg, const json_t *result, const struct err *e)
 {
 	struct vm *vm = arg;
-	bool pausing = is_waited_for(vm, WANT_PAUSE);
+	bool pausing = waiters_any(vm->waiters, WANT_PAUSE);
 
 	(void)result;
 	vm->pause_call = NULL;
@@ -621,7 +512,7 @@ static void paused_cb(void *arg, const json_t *result, const struct err *e)
 		link_pause(vm->link, pausing);
 		set_state(vm, pausing ? VM_PAUSED : VM_BOOTED);
 	}
-	settle(vm, pausing ? WANT_PAUSE : WANT_RESUME, e);
+	waiters_settle(vm->waiters, pausing ? WANT_PAUSE : WANT_RESUME, e);
 }
 
 static void pause_or_resume(struct vm *vm, bool pause, vm_done_fn *cb, void *arg)
@@ -631,15 +522,16 @@ static void pause_or_resume(struct vm *vm, bool pause, vm_done_fn *cb, void *arg
 	struct qmp *q;
 
 	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
-		refuse(vm, cb, arg, ENOTSUP, "%s: not supported by --vmm local", verb);
+		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "%s: not supported by --vmm local", verb);
 	} else if (vm->state != VM_BOOTED && vm->state != VM_PAUSED) {
-		refuse(vm, cb, arg, EINVAL, "VM not booted (cannot %s)", verb);
-	} else if (is_waited_for(vm, pause ? WANT_RESUME : WANT_PAUSE)) {
-		refuse(vm, cb, arg, EBUSY, "VM is being %s (cannot %s)", pause ? "resumed" : "paused", verb);
+		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot %s)", verb);
+	} else if (waiters_any(vm->waiters, pause ? WANT_RESUME : WANT_PAUSE)) {
+		waiters_refuse(vm->waiters, cb, arg, EBUSY, "VM is being %s (cannot %s)",
+			pause ? "resumed" : "paused", verb);
 	} else if (vm->state == (pause ? VM_PAUSED : VM_BOOTED)) {
-		answer(vm, cb, arg, NULL);
+		waiters_answer(vm->waiters, cb, arg, NULL);
 	} else {
-		add_pending(vm, want, cb, arg);
+		waiters_add(vm->waiters, want, cb, arg);
 		q = vm->machine->kind->qmp(vm->machine);
 		if (!vm->pause_call)
 			vm->pause_call = qmp_execute(q, pause ? "stop" : "cont", NULL, paused_cb, vm);
@@ -745,8 +637,8 @@ const char *vm_reason(const struct vm *vm)
 }
 
 static const struct machine_events machine_events = {
-	.stage = stage_cb, .started = started_cb, .linked = linked_cb, .unlinked = unlinked_cb, .reset = reset_cb,
-	.over = over_cb,
+	.stage = stage_cb, .started = started_cb, .linked = linked_cb, .unlinked = unlinked_cb,
+	.reset = reset_cb, .over = over_cb,
 };
 
 static const struct link_events link_events = { .up = up_cb, .retry = retry_cb, .fatal = fatal_cb };

@@ -158,7 +158,8 @@ enum accel vmm_guest_accel(struct vmm *v, enum accel want, const char *arch, str
 		want = v->accel;
 	if (want != ACCEL_KVM)
 		return ACCEL_TCG;
-	err_set(e, ENODEV, "accel = \"kvm\" cannot run a guest of arch `%s` on this %s host (use \"auto\" or \"tcg\")",
+	err_set(e, ENODEV,
+		"accel = \"kvm\" cannot run a guest of arch `%s` on this %s host (use \"auto\" or \"tcg\")",
 		arch, host_arch());
 	return ACCEL_AUTO;
 }

@@ -38,7 +38,8 @@ struct vm_qmp_call *vm_qmp(struct vm *vm, const char *command, const char *args,
 	if (args) {
 		o = json_loads(args, 0, &je);
 		if (!json_is_object(o)) {
-			err_set(e, EINVAL, "qmp `%s`: the arguments are not a JSON object: %s", command, args);
+			err_set(e, EINVAL, "qmp `%s`: the arguments are not a JSON object: %s", command,
+				args);
 			json_decref(o);
 			return NULL;
 		}

@@ -118,9 +118,12 @@ static void boot_options_win(void **state)
 	struct file_spec file = { .path = (char *)"/etc/x", .content = (char *)"a\0b", .content_len = 3 };
 	struct disk_spec disk = { .id = (char *)"d", .scratch = 5 };
 	char *args[] = { (char *)"-x", NULL };
-	struct vm_options vm = { .memory = 1, .cpus = 2, .cmdline = (char *)"one", .files = &file, .nfiles = 1,
-		.qemu_args = args }, boot = { .memory = 3, .cmdline = (char *)"two", .disks = &disk, .ndisks = 1,
-		.has_rng_seed = true }, o = { 0 };
+	struct vm_options o = { 0 }, vm = {
+		.memory = 1, .cpus = 2, .cmdline = (char *)"one", .files = &file, .nfiles = 1,
+		.qemu_args = args,
+	}, boot = {
+		.memory = 3, .cmdline = (char *)"two", .disks = &disk, .ndisks = 1, .has_rng_seed = true,
+	};
 
 	(void)state;
 	vm_options_merge(&o, &vm);

@@ -41,14 +41,15 @@ static void execute(struct fake_qmp *s, const char *name, json_int_t id, json_t 
 		bufferevent_free(s->bev);
 		s->bev = NULL;
 	} else if (strcmp(name, "fail") == 0) {
-		char *text = xasprintf("{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no such device\"}, "
-			"\"id\": %lld}\n", (long long)id);
+		char *text = xasprintf("{\"error\": {\"class\": \"DeviceNotFound\", "
+			"\"desc\": \"no such device\"}, \"id\": %lld}\n", (long long)id);
 
 		fake_qmp_send(s, text);
 		free(text);
 	} else {
 		if (strcmp(name, "event") == 0)
-			fake_qmp_send(s, "{\"event\": \"TEST\", \"data\": {\"n\": 7}, \"timestamp\": {}}\r\n");
+			fake_qmp_send(s,
+				"{\"event\": \"TEST\", \"data\": {\"n\": 7}, \"timestamp\": {}}\r\n");
 		answer(s, id, args ? json_incref(args) : json_object());
 		if (strcmp(name, "release") == 0)
 			answer(s, s->held, json_string("held"));

@@ -9,8 +9,8 @@
 struct fake_qmp;
 
 /* Greets, answers qmp_capabilities, and every other command by its name:
- *   "echo" returns its arguments, "fail" an error, "hold" is kept unanswered, "release" answers it and itself,
- *   "event" sends the event TEST first, "garbage" sends a line that is not JSON, "hang-up" closes. */
+ *   "echo" returns its arguments, "fail" an error, "hold" is kept unanswered, "release" answers it and
+ *   itself, "event" sends the event TEST first, "garbage" sends a line that is not JSON, "hang-up" closes. */
 struct fake_qmp *fake_qmp_new(struct loop *l, int fd, bool greet);
 void fake_qmp_send(struct fake_qmp *s, const char *text);
 size_t fake_qmp_commands(const struct fake_qmp *s);

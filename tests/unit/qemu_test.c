@@ -20,8 +20,9 @@ static int setup(void **state)
 {
 	(void)state;
 	profile = (struct profile){
-		.name = (char *)"debian", .kernel = (char *)"/k/vmlinuz", .cmdline = (char *)"quiet", .cpus = 1,
-		.memory = 256 << 20, .machine = (char *)"pc", .arch = (char *)"x86_64", .inject_agent = true,
+		.name = (char *)"debian", .kernel = (char *)"/k/vmlinuz", .cmdline = (char *)"quiet",
+		.memory = 256 << 20, .cpus = 1, .machine = (char *)"pc", .arch = (char *)"x86_64",
+		.inject_agent = true,
 	};
 	options = (struct vm_options){ 0 };
 	spec = (struct qemu_spec){
@@ -91,9 +92,11 @@ static void every_device_on_pc_has_an_address(void **state)
 	build();
 	assert_string_equal(argv[0], "qemu");
 	assert_non_null(with("-device", "virtio-serial-pci,id=vser,max_ports=8,bus=pci.0,addr=0x2"));
-	assert_non_null(with("-device", "vhost-vsock-pci,id=vsock,guest-cid=77,vhostfd=8,bus=pci.0,addr=0x3"));
+	assert_non_null(with("-device",
+		"vhost-vsock-pci,id=vsock,guest-cid=77,vhostfd=8,bus=pci.0,addr=0x3"));
 	assert_non_null(with("-device", "virtio-rng-pci,id=rng,rng=rng0,bus=pci.0,addr=0x4"));
-	assert_non_null(with("-device", "virtio-blk-pci,id=blk-data,drive=image0,serial=data,bus=pci.0,addr=0x10"));
+	assert_non_null(with("-device",
+		"virtio-blk-pci,id=blk-data,drive=image0,serial=data,bus=pci.0,addr=0x10"));
 	for (unsigned n = 0; value("-device", n); n++)
 		if (strstr(value("-device", n), "-pci"))
 			assert_non_null(strstr(value("-device", n), ",addr=0x"));
@@ -176,9 +179,11 @@ static void machines(void **state)
 	spec.ndisks = 1;
 	options.machine = (char *)"q35";
 	build();
-	assert_non_null(with("-device", "pcie-root-port,id=nic0,bus=pcie.0,chassis=1,slot=1,addr=0x8.0,multifunction=on"));
+	assert_non_null(with("-device",
+		"pcie-root-port,id=nic0,bus=pcie.0,chassis=1,slot=1,addr=0x8.0,multifunction=on"));
 	assert_non_null(with("-device", "pcie-root-port,id=disk15,bus=pcie.0,chassis=24,slot=24,addr=0xa.7"));
-	assert_non_null(with("-device", "virtio-blk-pci,id=blk-data,drive=image0,serial=data,bus=disk0,addr=0"));
+	assert_non_null(with("-device",
+		"virtio-blk-pci,id=blk-data,drive=image0,serial=data,bus=disk0,addr=0"));
 	options.machine = (char *)"microvm";
 	build();
 	assert_non_null(with("-device", "virtio-blk-device,id=blk-data,drive=image0,serial=data"));
@@ -261,7 +266,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(every_device_on_pc_has_an_address), TEST(descriptors_and_ram), TEST(acceleration),
-		TEST(the_kernel_command_line), TEST(another_rdinit_is_refused), TEST(long_command_lines_are_refused),
+		TEST(the_kernel_command_line), TEST(another_rdinit_is_refused),
+		TEST(long_command_lines_are_refused),
 		TEST(machines), TEST(time_and_seed), TEST(disks), TEST(extra_arguments_come_last),
 	};
 
