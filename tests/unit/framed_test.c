@@ -299,8 +299,8 @@ static void the_end_says_where_it_came(void **state)
 {
 	const struct { const char *data; size_t len; const char *message; } cases[] = {
 		{ "", 0, "closed by the other side" },
-		{ "\0\0", 2, "closed by the other side in the middle of a frame (2 of 4 bytes of its length)" },
-		{ "\0\0\0\x09\x94\x01", 6, "closed by the other side in the middle of a frame (6 of 13 bytes)" },
+		{ "\0\0", 2, "in the middle of a frame (2 of 4 bytes of its length)" },
+		{ "\0\0\0\x09\x94\x01", 6, "in the middle of a frame (6 of 13 bytes)" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -311,7 +311,8 @@ static void the_end_says_where_it_came(void **state)
 		peer_hangup(&n);
 		run(*state);
 		assert_int_equal(n.err.code, -ECONNRESET);
-		assert_string_equal(n.err.msg, cases[i].message);
+		assert_ptr_equal(strstr(n.err.msg, "closed by the other side"), n.err.msg);
+		assert_non_null(strstr(n.err.msg, cases[i].message));
 		end_close(&n);
 	}
 }
