@@ -81,7 +81,7 @@ local function enter(ctx, fn, ...)
 	core.scope_current(ctx.scope)
 	core.locals().test = ctx
 	ctx.thread = running()
-	return fn(...)
+	fn(...)
 end
 
 local function new_context(test)
@@ -103,7 +103,8 @@ local function run_defers(ctx)
 			failure = { reason = expire(task, "deferred function took too long", DEFER_LIMIT) }
 		elseif status ~= "done" and not asserts.is_skip(err) then
 			local where, reason = split_position(err)
-			failure = { reason = "deferred function: " .. reason, where = where, traceback = traceback }
+			failure = { reason = "deferred function: " .. reason, where = where,
+				traceback = core.traceback(traceback) }
 		end
 		if failure and first then
 			ctx.log[#ctx.log + 1] = failure.reason
@@ -122,7 +123,7 @@ local function judge(ctx, status, err, traceback)
 		return nil
 	end
 	local where, reason = split_position(err)
-	return { reason = reason, where = where, traceback = traceback }
+	return { reason = reason, where = where, traceback = traceback and core.traceback(traceback) }
 end
 
 -- The file is being stopped: what is left to do for this attempt goes on without its runner.
@@ -273,7 +274,7 @@ function framework.run(chunk, path)
 	registry.close()
 	if status == "failed" then
 		core.report("chunk_error", { message = type(err) == "string" and err or show.value(err),
-			traceback = traceback })
+			traceback = core.traceback(traceback) })
 	elseif status == "cancelled" then
 		error(err, 0)
 	else

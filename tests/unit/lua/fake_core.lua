@@ -192,6 +192,9 @@ function fake.new(options)
 	end
 
 	function core.traceback(thread)
+		if type(thread) == "string" then
+			return thread
+		end
 		return debug.traceback(thread or coroutine.running(), "")
 	end
 
