@@ -3,7 +3,64 @@
 pkglibexec_PROGRAMS += provium-agent
 
 provium_agent_SOURCES = \
+	agent/agent.c \
+	agent/agent.h \
+	agent/arena.c \
+	agent/arena.h \
+	agent/args.c \
+	agent/args.h \
+	agent/batch.c \
+	agent/buf.c \
+	agent/buf.h \
+	agent/call.c \
+	agent/call.h \
+	agent/clock.c \
+	agent/conn.c \
+	agent/conn.h \
+	agent/ev.c \
+	agent/ev.h \
+	agent/exec.c \
+	agent/executor.c \
+	agent/executor.h \
+	agent/file.c \
+	agent/file.h \
+	agent/frame.c \
+	agent/frame.h \
+	agent/fs.c \
+	agent/hosts.c \
+	agent/hosts.h \
+	agent/init.c \
+	agent/job.c \
+	agent/job.h \
+	agent/launch.c \
+	agent/launch.h \
+	agent/local.c \
+	agent/main.c \
+	agent/memory.c \
+	agent/module.c \
+	agent/module.h \
+	agent/mux.c \
+	agent/mux.h \
+	agent/muxops.c \
+	agent/netconf.c \
+	agent/ops.c \
+	agent/ops.h \
+	agent/peer.c \
+	agent/process.c \
+	agent/process.h \
 	agent/protocol.h \
+	agent/rawcall.c \
+	agent/rawcall.h \
+	agent/rtnl.c \
+	agent/rtnl.h \
+	agent/sink.c \
+	agent/sink.h \
+	agent/syscall.c \
+	agent/tail.c \
+	agent/transfer.c \
+	agent/transport.c \
+	agent/user.c \
+	agent/user.h \
 	agent/wire.c \
 	agent/wire.h
 provium_agent_CFLAGS = -std=gnu11 $(PROVIUM_WARN)
