@@ -144,7 +144,7 @@ method("assert_near(number, number, eps[, msg])", function(ctx, a, b, eps, msg)
 	end
 end)
 
--- Failures whose text is in the error that was caught are forgiven; one that a pcall inside fn swallowed is not.
+-- Failures whose text is in the error that was caught are forgiven; one that a pcall in fn swallowed is not.
 local function forgive(ctx, before, err)
 	if type(err) ~= "string" then
 		return

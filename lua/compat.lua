@@ -1,4 +1,4 @@
--- What Lua 5.4's libraries have and LuaJIT 2.1 lacks. Installs into the globals; on Lua 5.4 nothing is missing.
+-- What Lua 5.4's libraries have and LuaJIT 2.1 lacks, installed into the globals where it is missing.
 
 local error, select, type, unpack = error, select, type, unpack or table.unpack
 local byte, char, rep, sub = string.byte, string.char, string.rep, string.sub

@@ -2,7 +2,8 @@
 
 local core = ...
 
-local error, ipairs, pairs, pcall, select, tostring, type = error, ipairs, pairs, pcall, select, tostring, type
+local error, ipairs, pairs, pcall = error, ipairs, pairs, pcall
+local select, tostring, type = select, tostring, type
 local min = math.min
 local unpack = table.unpack or unpack
 

@@ -6,6 +6,10 @@
 
 #include "loop/loop.h"
 
+#define JSON_DEPTH_MAX 512
+
+int json_decode(lua_State *L);	/* json.decode(string [, {null=}]) */
+
 /* Growing output that lives in a Lua userdata at a fixed stack slot, so an error leaks nothing and
  * the state's memory cap counts it. */
 struct out {

@@ -25,8 +25,9 @@ test("a loop without end is preempted, others go on", function(t)
 	local r = nested.run(t, {
 		["spin.test.lua"] = [[
 			test("spin", {timeout = "300ms"}, function() while true do end end)
-			test("spin in pcall", {timeout = "300ms"}, function() while true do pcall(function() while true do end end) end end)
-			test("spin in a coroutine", {timeout = "300ms"}, function() coroutine.wrap(function() while true do end end)() end)
+			local function spin() while true do end end
+			test("in pcall", {timeout = "300ms"}, function() while true do pcall(spin) end end)
+			test("in a coroutine", {timeout = "300ms"}, function() coroutine.wrap(spin)() end)
 			test("after", function() end)]],
 		["ticks.test.lua"] = [[
 			test("ticks", function(t)

@@ -32,8 +32,9 @@ function nested.run(t, files, flags)
 	for name, text in pairs(type(files) == "string" and { ["x.test.lua"] = files } or files) do
 		write(dir .. "/" .. name, text)
 	end
-	local _, _, status = os.execute(("cd %s && HOME=%s XDG_CACHE_HOME=%s/cache PROVIUM_RERUN_STATE=%s/rerun.json "
-		.. "NO_COLOR=1 '%s' --vmm local %s >out 2>err </dev/null"):format(dir, dir, dir, dir, binary, flags or "-v"))
+	local environment = ("HOME=%s XDG_CACHE_HOME=%s/cache PROVIUM_RERUN_STATE=%s/rerun.json NO_COLOR=1"):format(dir, dir, dir)
+	local _, _, status = os.execute(("cd %s && %s '%s' --vmm local %s >out 2>err </dev/null"):format(dir, environment,
+		binary, flags or "-v"))
 	return { status = status, out = read(dir .. "/out"), err = read(dir .. "/err") }
 end
 

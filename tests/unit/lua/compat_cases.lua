@@ -67,8 +67,8 @@ case("strings, padding and alignment", function()
 end)
 
 case("pack errors", function()
-	for _, args in ipairs({ { "b", 128 }, { "B", -1 }, { "B", 256 }, { "h", 1.5 }, { "i", "x" }, { "i17", 1 }, { "z", "a\0b" },
-		{ "c1", "ab" }, { "s1", ("x"):rep(256) }, { "y", 1 }, { "d", {} }, { "c", "a" } }) do
+	for _, args in ipairs({ { "b", 128 }, { "B", -1 }, { "B", 256 }, { "h", 1.5 }, { "i", "x" }, { "i17", 1 },
+		{ "z", "a\0b" }, { "c1", "ab" }, { "s1", ("x"):rep(256) }, { "y", 1 }, { "d", {} }, { "c", "a" } }) do
 		assert(not pcall(string.pack, args[1], args[2]), args[1])
 	end
 	assert(not pcall(string.unpack, "i4", "abc"))

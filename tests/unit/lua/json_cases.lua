@@ -242,7 +242,8 @@ case("msgpack errors", function()
 	raises("msgpack.decode: 1 bytes follow the value, which ends at byte 1", msgpack.decode, "\1\1")
 	raises("msgpack.decode: extension type 5 has no Lua form", msgpack.decode, "\212\5\0")
 	raises("msgpack.decode: a map with the key nil, which Lua tables cannot have", msgpack.decode, "\129\192\1")
-	for _, text in ipairs({ "\146\1", "\221\255\255\255\255", "\193", ("\145"):rep(100) .. "\1", "\219\255\255\255\255x" }) do
+	for _, text in ipairs({ "\146\1", "\221\255\255\255\255", "\193", ("\145"):rep(100) .. "\1",
+		"\219\255\255\255\255x" }) do
 		local ok, err = pcall(msgpack.decode, text)
 		equal(ok, false)
 		assert(err:find("msgpack.decode: ", 1, true), err)
