@@ -13,6 +13,7 @@
 #include "vmm/link.h"
 
 #define LOST_NS (500 * INT64_C(1000000))
+#define LOST_PATIENCE_NS (20 * INT64_C(1000000000))	/* without a reboot: the guest goes down, or it is dead */
 #define DEFAULT_PATIENCE_NS (30 * INT64_C(1000000000))
 
 static void ready_cb(void *arg, const struct err *e);
@@ -30,7 +31,7 @@ struct link {
 	bool ready, paused;
 	struct err lost;		/* why the connection is no more, while its reason is awaited */
 	struct event *lost_timer, *gone_timer;
-	int64_t patience_ns;
+	int64_t patience_ns, awaited_ns;
 };
 
 struct link *link_new(struct loop *l, const char *vm_name, const struct link_events *ev, void *arg)
@@ -66,20 +67,26 @@ static void drop(struct link *k, const struct err *why)
 	k->ready = false;
 }
 
-static void drop_lost(struct link *k)
+static void await_return(struct link *k, int64_t ns)
+{
+	k->awaited_ns = ns;
+	timer_start(k->loop, &k->gone_timer, ns, gone_cb, k);
+}
+
+static void drop_lost(struct link *k, int64_t patience_ns)
 {
 	bool was_ready = k->ready;
 
 	drop(k, &k->lost);
 	if (was_ready)
-		timer_start(k->loop, &k->gone_timer, k->patience_ns, gone_cb, k);
+		await_return(k, patience_ns < k->patience_ns ? patience_ns : k->patience_ns);
 }
 
 void link_connect(struct link *k, int fd)
 {
 	if (!err_is_set(&k->lost))
 		err_set(&k->lost, ECONNRESET, "the guest's agent connected anew");
-	drop_lost(k);
+	drop_lost(k, k->patience_ns);
 	err_release(&k->lost);
 	k->agent = agent_new(k->loop, fd, k->vm_name, ready_cb, broken_cb, k);
 }
@@ -131,7 +138,7 @@ static void lost_cb(evutil_socket_t fd, short what, void *arg)
 	struct link *k = arg;
 
 	(void)fd, (void)what;
-	drop_lost(k);
+	drop_lost(k, LOST_PATIENCE_NS);
 	k->ev->retry(k->arg);
 }
 
@@ -142,12 +149,12 @@ static void gone_cb(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	if (k->paused) {
-		timer_start(k->loop, &k->gone_timer, k->patience_ns, gone_cb, k);
+		await_return(k, k->awaited_ns);
 		return;
 	}
 	timer_stop(&k->gone_timer);
 	err_set(&e, ETIMEDOUT, "agent gone: %s, and it did not come back for %g s",
-		k->lost.msg ? k->lost.msg : "its connection ended", (double)k->patience_ns / 1e9);
+		k->lost.msg ? k->lost.msg : "its connection ended", (double)k->awaited_ns / 1e9);
 	k->ev->fatal(k->arg, &e);
 	err_release(&e);
 }
@@ -165,7 +172,9 @@ void link_closed(struct link *k)
 void link_reset(struct link *k)
 {
 	err_set(&k->lost, ECONNRESET, "the guest rebooted");
-	drop_lost(k);
+	if (k->gone_timer)
+		await_return(k, k->patience_ns);
+	drop_lost(k, k->patience_ns);
 }
 
 void link_end(struct link *k, const struct err *why)

@@ -561,11 +561,6 @@ struct qmp *vm_qmp_connection(struct vm *vm, struct err *e)
 	return q;
 }
 
-struct loop *vm_loop(struct vm *vm)
-{
-	return vm->loop;
-}
-
 const char *vm_name(const struct vm *vm)
 {
 	return vm->name;
