@@ -46,11 +46,10 @@ int64_t now_ns(void)
 
 struct timeval timeval_from_ns(int64_t ns)
 {
-	if (ns < 0)
-		ns = 0;
 	/* Rounded up: a timer that fires early would be armed again and again. */
-	ns += 999;
-	return (struct timeval){ .tv_sec = ns / 1000000000, .tv_usec = ns % 1000000000 / 1000 };
+	int64_t us = ns <= 0 ? 0 : (ns - 1) / 1000 + 1;
+
+	return (struct timeval){ .tv_sec = us / 1000000, .tv_usec = us % 1000000 };
 }
 
 struct loop *loop_new(void)

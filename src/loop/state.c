@@ -181,7 +181,7 @@ static void report_stall_once(struct task *t, lua_State *L, int64_t spent)
 	if (t->stall_reported)
 		return;
 	t->stall_reported = true;
-	luaL_traceback(L, L, NULL, 1);
+	luaL_traceback(L, L, NULL, 0);	/* the hook has no frame of its own */
 	loop_report_stall(t->state->loop, spent, lua_tostring(L, -1));
 	lua_pop(L, 1);
 }
