@@ -2,8 +2,20 @@
 
 local core = ...
 
-local VM = core.VM
+local VM, Worker = core.VM, core.Worker
 local listdir, stat = VM.listdir, VM.stat
+
+-- A handle of a VM keeps it alive: the C side borrows the VM from its userdata.
+local vm_of = setmetatable({}, { __mode = "k" })
+
+function VM.console(vm, ...)
+	if select("#", ...) > 0 or not core.is_vm(vm) then
+		core.raise("expected vm:console()")
+	end
+	local console = core.console_new(vm)
+	vm_of[console] = vm
+	return console
+end
 
 function VM.listdir(vm, ...)
 	local entries = listdir(vm, ...)
@@ -24,3 +36,5 @@ function VM.exists(vm, path, ...)
 	end
 	error(entry, 0)
 end
+
+Worker.listdir, Worker.exists = VM.listdir, VM.exists

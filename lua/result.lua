@@ -63,4 +63,15 @@ function RunResult:__tostring()
 	return ("RunResult (%s: %s)"):format(self.command, how(self))
 end
 
+-- A result from the agent's answer to a command in a batch.
+function core.make_result(reply, command)
+	local exited = reply.status == "exited"
+	return setmetatable({
+		exit_code = exited and reply.code or reply.status == "timed_out" and -2 or -1,
+		status = reply.status, signal = not exited and reply.signal ~= 0 and reply.signal or nil,
+		timed_out = reply.status == "timed_out", duration = reply.duration / 1e9,
+		command = command, stdout = reply.stdout, stderr = reply.stderr,
+	}, RunResult)
+end
+
 return RunResult	-- which the ops that make one set as its metatable

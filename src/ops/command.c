@@ -161,7 +161,5 @@ static const luaL_Reg command_ops[] = {
 
 void ops_open_command(lua_State *L)
 {
-	lua_getfield(L, -1, "VM");
-	lua_set_ops(L, command_ops);
-	lua_pop(L, 1);
+	ops_add_target_ops(L, command_ops);
 }

@@ -8,6 +8,7 @@
 
 #include "ops/args.h"
 #include "ops/openers.h"
+#include "ops/signals.h"
 
 static void (*const openers[])(lua_State *L);
 static const luaL_Reg core_functions[];
@@ -131,6 +132,35 @@ bool ops_waits_for_pool_only(struct state *s)
 	return state_every_wait(s, waits_for_pool_or_task);
 }
 
+void ops_new_type(lua_State *L, const char *type, const char *name, lua_CFunction gc, lua_CFunction tostring,
+	const luaL_Reg *methods, const luaL_Reg *ops)
+{
+	luaL_newmetatable(L, type);
+	lua_pushcfunction(L, gc);
+	lua_setfield(L, -2, "__gc");
+	lua_pushcfunction(L, tostring);
+	lua_setfield(L, -2, "__tostring");
+	lua_pushstring(L, name);
+	lua_setfield(L, -2, "__name");
+	lua_newtable(L);
+	luaL_setfuncs(L, methods, 0);
+	lua_set_ops(L, ops);
+	lua_pushvalue(L, -1);
+	lua_setfield(L, -4, name);
+	lua_setfield(L, -2, "__index");
+	lua_pop(L, 1);
+}
+
+void ops_add_target_ops(lua_State *L, const luaL_Reg *ops)
+{
+	lua_getfield(L, -1, "VM");
+	lua_set_ops(L, ops);
+	lua_pop(L, 1);
+	lua_getfield(L, -1, "Worker");
+	lua_set_ops(L, ops);
+	lua_pop(L, 1);
+}
+
 static int core_locals(lua_State *L)
 {
 	ops_push_locals(L);
@@ -158,7 +188,8 @@ static void push_own_frames(lua_State *L, const char *text)
 	for (; *text; text = *end ? end + 1 : end) {
 		end = strchrnul(text, '\n');
 		if (strncmp(text, "stack traceback:", 16) == 0 || memmem(text, (size_t)(end - text), "provium:", 8) ||
-		    memmem(text, (size_t)(end - text), "[C]:", 4))
+		    memmem(text, (size_t)(end - text), "[C]:", 4) ||
+		    memmem(text, (size_t)(end - text), "(...tail calls...)", 18))
 			continue;
 		while (*text == '\t' || *text == ' ')
 			text++;
@@ -309,7 +340,15 @@ static int core_set_run_result(lua_State *L)
 	return 0;
 }
 
+/* signal_number(name or number or nil, what, default) -> integer */
+static int core_signal_number(lua_State *L)
+{
+	lua_pushinteger(L, signal_check(L, 1, luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3)));
+	return 1;
+}
+
 static const luaL_Reg core_functions[] = {
+	{ "signal_number", core_signal_number },
 	{ "set_run_result", core_set_run_result },
 	{ "locals", core_locals },
 	{ "where", core_where },
@@ -339,8 +378,14 @@ static void (*const openers[])(lua_State *L) = {
 	ops_open_latch,
 	ops_open_host,
 	ops_open_vm,
+	ops_open_worker,
+	ops_open_remote,
 	ops_open_command,
 	ops_open_files,
 	ops_open_transfer,
+	ops_open_stream,
+	ops_open_process,
+	ops_open_tail,
+	ops_open_console,
 	NULL,
 };

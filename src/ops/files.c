@@ -178,7 +178,5 @@ static const luaL_Reg file_ops[] = {
 
 void ops_open_files(lua_State *L)
 {
-	lua_getfield(L, -1, "VM");
-	lua_set_ops(L, file_ops);
-	lua_pop(L, 1);
+	ops_add_target_ops(L, file_ops);
 }

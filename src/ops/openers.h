@@ -25,6 +25,13 @@ void ops_push_locals(lua_State *L);
 /* Gives the coroutine co (of a new task) a copy of the current task's locals. */
 void ops_inherit_locals(lua_State *L, lua_State *co);
 
+/* Makes a userdata type: its metatable, collector, tostring, methods and yielding ops. The methods are left in
+ * core.NAME for lua/ to add to; core is on top of the stack. */
+void ops_new_type(lua_State *L, const char *type, const char *name, lua_CFunction gc, lua_CFunction tostring,
+	const luaL_Reg *methods, const luaL_Reg *ops);
+/* Adds ops to both VM and Worker. */
+void ops_add_target_ops(lua_State *L, const luaL_Reg *ops);
+
 /* Each puts its functions into the table `core`, which is on top of the stack and stays there. */
 void ops_open_sleep(lua_State *L);
 void ops_open_task(lua_State *L);
@@ -35,6 +42,12 @@ void ops_open_vm(lua_State *L);
 void ops_open_command(lua_State *L);
 void ops_open_files(lua_State *L);
 void ops_open_transfer(lua_State *L);
+void ops_open_stream(lua_State *L);
+void ops_open_process(lua_State *L);
+void ops_open_remote(lua_State *L);
+void ops_open_worker(lua_State *L);
+void ops_open_tail(lua_State *L);
+void ops_open_console(lua_State *L);
 
 /* These push a module's table (json.c, msgpack.c). */
 int ops_open_json(lua_State *L);

@@ -7,21 +7,34 @@
 
 #include "ops/reply.h"
 
+static struct request *request_new(struct target *t, const char *name, const msgpack_sbuffer *params);
 static void request_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static const struct wait_kind request_kind;
 static const struct agent_events request_events;
 
 #define SBUFFER_TYPE "provium.sbuffer"
 
+struct request_wait;
+
+/* One request on its way. It outlives a task that is cancelled when its answer will need an undo. */
+struct request {
+	struct target *target;
+	struct agent_call *call;
+	struct request_wait *waiter;	/* NULL: nobody waits for the answer */
+	const struct request_undo *undo;	/* NULL: an unwanted answer is just dropped */
+};
+
 struct request_wait {
 	struct wait wait;
+	struct request *request;	/* NULL once answered */
 	struct target *target;		/* lives as long as the userdata on the op's stack */
-	struct agent_call *call;
+	const struct request_undo *undo;
 	const char *name;
 	char *arg;
 	int (*push)(lua_State *L, const msgpack_object *reply);
 	msgpack_sbuffer kept;		/* the reply, until Lua takes it */
 	msgpack_unpacked unpacked;
+	bool taken;
 };
 
 void pack_text(msgpack_packer *pk, const char *s)
@@ -134,26 +147,61 @@ void target_fail(struct wait *w, const struct target *t, const char *op, const c
 	wait_fail(w, e->code, "vm `%s`: %s `%s`%s: %s", vm_name(t->vm), op, arg, waited, e->msg);
 }
 
-int request_start(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
-	int (*push)(lua_State *L, const msgpack_object *reply))
-{
-	struct request_wait *w = wait_new(L, &request_kind, sizeof(*w));
+/* ---- requests that nobody waits for ---- */
 
-	w->target = t;
-	w->name = name;
-	w->arg = xstrdup(arg);
-	w->push = push;
-	msgpack_sbuffer_init(&w->kept);
-	msgpack_unpacked_init(&w->unpacked);
-	w->call = agent_call(vm_agent(t->vm), t->channel, name, params, false, &request_events, w);
-	return wait_yield(L, &w->wait);
+void request_forget(struct target *t, const char *name, const msgpack_sbuffer *params)
+{
+	if (vm_agent(t->vm))
+		request_new(t, name, params);
+}
+
+void request_forget_int(struct target *t, const char *name, const char *key, int64_t n)
+{
+	msgpack_sbuffer b;
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&b);
+	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 1);
+	pack_int(&pk, key, n);
+	request_forget(t, name, &b);
+	msgpack_sbuffer_destroy(&b);
+}
+
+/* ---- requests that a task waits for ---- */
+
+/* What the guest has opened and nobody will ever know of is closed again. */
+static void undo_reply(struct target *t, const struct request_undo *undo, const msgpack_object *o)
+{
+	int64_t n = reply_int(o, undo->field, -1);
+
+	if (n >= 0)
+		request_forget_int(undo->mux ? undo->mux(t) : t, undo->name, undo->field, n);
+}
+
+static struct request *request_new(struct target *t, const char *name, const msgpack_sbuffer *params)
+{
+	struct request *r = xcalloc(1, sizeof(*r));
+
+	r->target = t;
+	r->call = agent_call(vm_agent(t->vm), t->channel, name, params, false, &request_events, r);
+	return r;
 }
 
 static void request_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
 {
-	struct request_wait *w = arg;
+	struct request *r = arg;
+	struct request_wait *w = r->waiter;
 	msgpack_packer pk;
 
+	if (w)
+		w->request = NULL;
+	else if (!e && r->undo)
+		undo_reply(r->target, r->undo, o);
+	agent_call_free(r->call);
+	free(r);
+	if (!w)
+		return;
 	if (e) {
 		target_fail(&w->wait, w->target, w->name, w->arg, e);
 		return;
@@ -163,10 +211,36 @@ static void request_reply_cb(void *arg, const msgpack_object *o, const struct er
 	wait_finish(&w->wait);
 }
 
+int request_start_undo(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
+	int (*push)(lua_State *L, const msgpack_object *reply), const struct request_undo *undo)
+{
+	struct request_wait *w = wait_new(L, &request_kind, sizeof(*w));
+
+	w->target = t;
+	w->undo = undo;
+	w->name = name;
+	w->arg = xstrdup(arg);
+	w->push = push;
+	msgpack_sbuffer_init(&w->kept);
+	msgpack_unpacked_init(&w->unpacked);
+	w->request = request_new(t, name, params);
+	w->request->waiter = w;
+	w->request->undo = undo;
+	t->in_flight++;
+	return wait_yield(L, &w->wait);
+}
+
+int request_start(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
+	int (*push)(lua_State *L, const msgpack_object *reply))
+{
+	return request_start_undo(L, t, name, arg, params, push, NULL);
+}
+
 static int request_push(struct wait *wait, lua_State *L)
 {
 	struct request_wait *w = (struct request_wait *)wait;
 
+	w->taken = true;
 	if (!w->push)
 		return 0;
 	msgpack_unpack_next(&w->unpacked, w->kept.data, w->kept.size, NULL);
@@ -177,14 +251,24 @@ static void request_describe(struct wait *wait, char *buf, size_t size)
 {
 	struct request_wait *w = (struct request_wait *)wait;
 
-	snprintf(buf, size, "vm \"%s\": %s \"%.200s\"", vm_name(w->target->vm), w->name, w->arg);
+	snprintf(buf, size, "vm \"%s\": %s%s%.200s%s", vm_name(w->target->vm), w->name, *w->arg ? " \"" : "", w->arg,
+		*w->arg ? "\"" : "");
 }
 
 static void request_release(struct wait *wait)
 {
 	struct request_wait *w = (struct request_wait *)wait;
 
-	agent_call_free(w->call);
+	w->target->in_flight--;
+	if (w->request && w->undo) {
+		w->request->waiter = NULL;	/* the answer is still wanted, for its undo */
+	} else if (w->request) {
+		agent_call_free(w->request->call);
+		free(w->request);
+	} else if (w->undo && !w->taken && !w->wait.err.code && w->kept.size) {
+		msgpack_unpack_next(&w->unpacked, w->kept.data, w->kept.size, NULL);
+		undo_reply(w->target, w->undo, &w->unpacked.data);
+	}
 	msgpack_unpacked_destroy(&w->unpacked);
 	msgpack_sbuffer_destroy(&w->kept);
 	free(w->arg);

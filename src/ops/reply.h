@@ -28,9 +28,23 @@ bool reply_bytes(const msgpack_object *o, const char *key, const char **data, si
 /* Fails the wait as ``vm `a`: OP `ARG`: MESSAGE``, with the time waited unless the guest's system answered. */
 void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e);
 
+/* Sends a request whose answer nobody waits for (closing a handle). No effect when the agent is gone. */
+void request_forget(struct target *t, const char *name, const msgpack_sbuffer *params);
+/* The same for requests whose only parameter is an integer. */
+void request_forget_int(struct target *t, const char *name, const char *key, int64_t n);
+
 /* A request without streams: packs nothing itself. name is "stat", method "vm:stat", arg what messages show (copied).
  * push gets the reply's map and leaves its results; NULL: no results. Returns as an op does. */
 int request_start(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
 	int (*push)(lua_State *L, const msgpack_object *reply));
+
+/* How to take back what a request has made when its task was cancelled before it could know: a request `name` with
+ * the reply's integer `field` as its parameter of the same name. */
+struct request_undo {
+	const char *name, *field;
+	struct target *(*mux)(struct target *t);	/* where it goes; NULL: the same target */
+};
+int request_start_undo(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
+	int (*push)(lua_State *L, const msgpack_object *reply), const struct request_undo *undo);
 
 #endif

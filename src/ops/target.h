@@ -10,13 +10,25 @@
 struct target {
 	struct vm *vm;
 	unsigned channel;
+	struct target *mux;		/* the VM's channel 0; NULL for channel 0 itself */
+	unsigned open_files, open_streams, in_flight;
 };
+
+static inline struct target *target_mux(struct target *t)
+{
+	return t->mux ? t->mux : t;
+}
 
 /* The target at stack index arg, ready for `op` ("run"): raises ``vm `a`: VM not booted (cannot run)`` and
  * the like when its agent cannot be asked. */
 struct target *check_target(lua_State *L, int arg, const char *op);
+/* The target of a Worker userdata, NULL when it is something else (worker.c). */
+struct target *worker_target(lua_State *L, int arg);
 /* The VM userdata's VM, in whatever state. */
 struct vm *check_vm(lua_State *L, int arg);
+
+/* Where a VM keeps how far console:expect has matched, and how many streams are open. */
+void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams);
 
 /* Options of vm() and boot() at stack index arg; pushes a userdata that owns them. */
 struct vm_options *vmopts_push(lua_State *L, int arg, const char *what);

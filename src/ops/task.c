@@ -268,20 +268,7 @@ static const luaL_Reg core_functions[] = {
 
 void ops_open_task(lua_State *L)
 {
-	luaL_newmetatable(L, TASK_TYPE);
-	lua_pushcfunction(L, task_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_pushcfunction(L, task_tostring);
-	lua_setfield(L, -2, "__tostring");
-	lua_pushliteral(L, "Task");
-	lua_setfield(L, -2, "__name");
-	lua_newtable(L);
-	luaL_setfuncs(L, task_methods, 0);
-	lua_set_ops(L, task_ops);
-	/* framework.lua adds Task:join to the methods. */
-	lua_pushvalue(L, -1);
-	lua_setfield(L, -4, "Task");
-	lua_setfield(L, -2, "__index");
-	lua_pop(L, 1);
+	/* framework's tasks.lua adds Task:join to the methods. */
+	ops_new_type(L, TASK_TYPE, "Task", task_gc, task_tostring, task_methods, task_ops);
 	luaL_setfuncs(L, core_functions, 0);
 }

@@ -371,7 +371,5 @@ static const luaL_Reg transfer_ops[] = {
 
 void ops_open_transfer(lua_State *L)
 {
-	lua_getfield(L, -1, "VM");
-	lua_set_ops(L, transfer_ops);
-	lua_pop(L, 1);
+	ops_add_target_ops(L, transfer_ops);
 }

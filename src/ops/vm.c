@@ -25,7 +25,7 @@ static const struct wait_kind vm_wait_kind, boot_kind, lease_kind;
  * the VM; then the userdata's collector frees it.
  */
 struct guest {
-	struct target target;
+	struct target target, mux;
 	struct ops_file *file;
 	struct vm_options options;	/* of vm() */
 	struct vm_options booted_with;	/* merged with boot()'s */
@@ -34,6 +34,7 @@ struct guest {
 	struct vm_listener listener;
 	lua_State *L;			/* the state's main thread */
 	bool reported;			/* vm_spawned was told, vm_gone was not */
+	size_t console_consumed;	/* how far console:expect has matched in the log */
 };
 
 /* pause, resume, shutdown, kill: one callback of src/vmm. */
@@ -82,6 +83,14 @@ struct vm *check_vm(lua_State *L, int arg)
 	return check_guest(L, arg)->target.vm;
 }
 
+void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams)
+{
+	struct guest *g = check_guest(L, arg);
+
+	*consumed = &g->console_consumed;
+	*streams = &g->target.open_streams;
+}
+
 static int raise_state(lua_State *L, struct vm *vm, const char *op)
 {
 	switch (vm_state(vm)) {
@@ -103,11 +112,13 @@ static int raise_state(lua_State *L, struct vm *vm, const char *op)
 
 struct target *check_target(lua_State *L, int arg, const char *op)
 {
-	struct guest *g = check_guest(L, arg);
+	struct target *t = worker_target(L, arg);
 
-	if (vm_state(g->target.vm) != VM_BOOTED || !vm_agent(g->target.vm))
-		raise_state(L, g->target.vm, op);
-	return &g->target;
+	if (!t)
+		t = &check_guest(L, arg)->target;
+	if (vm_state(t->vm) != VM_BOOTED || !vm_agent(t->vm))
+		raise_state(L, t->vm, op);
+	return t;
 }
 
 static void lease_drop(struct guest *g)
@@ -172,7 +183,9 @@ static int core_vm_new(lua_State *L)
 	g->L = state_lua(state_of(L));
 	vm_options_merge(&g->options, o);
 	g->target.channel = 1;
+	g->target.mux = &g->mux;
 	g->target.vm = vm_new(f->env->vmm, name, f->env->profile(f->env->arg, luaL_checkstring(L, 2)));
+	g->mux.vm = g->target.vm;
 	g->listener.changed = state_changed_cb;
 	vm_listen(g->target.vm, &g->listener);
 	scope_add(scope, &g->undo, RANK_VM, guest_undo);
@@ -581,6 +594,29 @@ static int vm_uptime_method(lua_State *L)
 	return 1;
 }
 
+/* open_file_count() -> integer */
+static int vm_open_file_count(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)check_guest(L, 1)->target.open_files);
+	return 1;
+}
+
+/* open_stream_count() -> integer */
+static int vm_open_stream_count(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)check_guest(L, 1)->target.open_streams);
+	return 1;
+}
+
+/* is_quiescent() -> whether no stream is open and no operation is in flight */
+static int vm_is_quiescent(lua_State *L)
+{
+	struct guest *g = check_guest(L, 1);
+
+	lua_pushboolean(L, g->target.open_streams == 0 && g->target.in_flight == 0);
+	return 1;
+}
+
 static int vm_tostring(lua_State *L)
 {
 	struct vm *vm = check_vm(L, 1);
@@ -634,6 +670,9 @@ static const luaL_Reg vm_methods[] = {
 	{ "cid", vm_cid_method },
 	{ "pid", vm_pid_method },
 	{ "uptime", vm_uptime_method },
+	{ "open_file_count", vm_open_file_count },
+	{ "open_stream_count", vm_open_stream_count },
+	{ "is_quiescent", vm_is_quiescent },
 	{ NULL, NULL },
 };
 
@@ -668,21 +707,7 @@ void ops_open_vm(lua_State *L)
 	lua_setfield(L, -2, "__gc");
 	lua_pop(L, 1);
 
-	luaL_newmetatable(L, VM_TYPE);
-	lua_pushcfunction(L, guest_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_pushcfunction(L, vm_tostring);
-	lua_setfield(L, -2, "__tostring");
-	lua_pushliteral(L, "VM");
-	lua_setfield(L, -2, "__name");
-	lua_newtable(L);
-	luaL_setfuncs(L, vm_methods, 0);
-	lua_set_ops(L, vm_ops);
-	lua_pushvalue(L, -1);
-	lua_setfield(L, -4, "VM");
-	lua_setfield(L, -2, "__index");
-	lua_pop(L, 1);
-
+	ops_new_type(L, VM_TYPE, "VM", guest_gc, vm_tostring, vm_methods, vm_ops);
 	luaL_setfuncs(L, core_functions, 0);
 	lua_set_ops(L, core_ops);
 }

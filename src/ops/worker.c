@@ -1,0 +1,142 @@
+/*
+ * Worker: a separate executor of the guest's agent, with the operations of a VM. Its ends (kill, join,
+ * close) are in lua/worker.lua.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ops/args.h"
+#include "ops/reply.h"
+
+static void worker_undo(struct undo *u);
+
+#define WORKER_TYPE "provium.Worker"
+
+/* In the userdata; anchored until its scope is over or it has been closed. */
+struct worker {
+	struct target target;
+	struct undo undo;
+	struct target *vm;
+	pid_t pid;
+	bool over;
+	lua_State *L;
+};
+
+struct target *worker_target(lua_State *L, int arg)
+{
+	struct worker *w = luaL_testudata(L, arg, WORKER_TYPE);
+
+	return w ? &w->target : NULL;
+}
+
+static void end_worker(struct worker *w)
+{
+	if (w->over)
+		return;
+	w->over = true;
+	scope_remove(&w->undo);
+	lua_pushnil(w->L);
+	lua_rawsetp(w->L, LUA_REGISTRYINDEX, w);
+}
+
+static void worker_undo(struct undo *u)
+{
+	struct worker *w = (struct worker *)((char *)u - offsetof(struct worker, undo));
+
+	if (vm_agent(w->target.vm))
+		request_forget_int(target_mux(w->vm), "worker_signal", "channel", w->target.channel);
+	end_worker(w);
+}
+
+/* worker_new(vm, channel, pid) -> Worker, of the current scope */
+static int core_worker_new(lua_State *L)
+{
+	struct target *vm = check_target(L, 1, "spawn_worker");
+	struct scope *scope = ops_scope(L);
+	struct worker *w = lua_newuserdata(L, sizeof(*w));
+
+	*w = (struct worker){ .vm = vm, .pid = (pid_t)luaL_checkinteger(L, 3) };
+	w->target.vm = vm->vm;
+	w->target.channel = (unsigned)luaL_checkinteger(L, 2);
+	w->target.mux = vm->mux;
+	w->L = state_lua(state_of(L));
+	luaL_getmetatable(L, WORKER_TYPE);
+	lua_setmetatable(L, -2);
+	scope_add(scope, &w->undo, RANK_WORKER, worker_undo);
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, w);
+	return 1;
+}
+
+static struct worker *check_worker(lua_State *L)
+{
+	struct worker *w = luaL_testudata(L, 1, WORKER_TYPE);
+
+	if (!w)
+		lua_raise(L, "expected a Worker (call its methods with a colon), got %s", luaL_typename(L, 1));
+	return w;
+}
+
+static int worker_pid(lua_State *L)
+{
+	lua_pushinteger(L, check_worker(L)->pid);
+	return 1;
+}
+
+/* handle() -> integer: its channel */
+static int worker_handle(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)check_worker(L)->target.channel);
+	return 1;
+}
+
+/* ended(): told by worker.lua when it has been joined */
+static int worker_ended(lua_State *L)
+{
+	end_worker(check_worker(L));
+	return 0;
+}
+
+static int worker_is_over(lua_State *L)
+{
+	lua_pushboolean(L, check_worker(L)->over);
+	return 1;
+}
+
+static int worker_gc(lua_State *L)
+{
+	(void)L;	/* it was anchored until it was over */
+	return 0;
+}
+
+static int worker_tostring(lua_State *L)
+{
+	struct worker *w = check_worker(L);
+
+	lua_pushfstring(L, "Worker (%s, pid %d)", vm_name(w->target.vm), (int)w->pid);
+	return 1;
+}
+
+static const luaL_Reg worker_methods[] = {
+	{ "pid", worker_pid },
+	{ "handle", worker_handle },
+	{ "ended", worker_ended },
+	{ "is_over", worker_is_over },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg worker_ops[] = {
+	{ NULL, NULL },
+};
+
+static const luaL_Reg core_functions[] = {
+	{ "worker_new", core_worker_new },
+	{ NULL, NULL },
+};
+
+void ops_open_worker(lua_State *L)
+{
+	ops_new_type(L, WORKER_TYPE, "Worker", worker_gc, worker_tostring, worker_methods, worker_ops);
+	luaL_setfuncs(L, core_functions, 0);
+}
