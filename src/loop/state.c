@@ -196,11 +196,12 @@ void state_hook(lua_State *L, lua_Debug *ar)
 	(void)ar;
 	if (!t || s->yielding)
 		return;
-	if (t->cancel_reason) {
+	spent = now_ns() - t->slice_start;
+	/* One that swallows this for a whole slice is preempted like any other, so that it can be dropped. */
+	if (t->cancel_reason && (spent < SLICE_NS || !lua_isyieldable(L) || s->blocked)) {
 		lua_raise(L, "%s", t->cancel_reason);
 		return;
 	}
-	spent = now_ns() - t->slice_start;
 	if (spent < SLICE_NS)
 		return;
 	if (spent > STALL_NS)
