@@ -53,7 +53,6 @@ struct agent_call {
 	enum call_state state;
 	bool keep_open;
 	bool replied;
-	uint32_t unsubscribes;			/* internal call: the id whose events it ends */
 	struct window in[STREAMS];
 	size_t credit;				/* bytes of our stream 0 the guest takes now */
 	bool blocked;				/* the owner waits for writable() */
@@ -408,14 +407,14 @@ static void call_drop(struct agent_call *c, enum call_state state)
 	loop_defer(cs->loop, calls_overflow_cb, cs);
 }
 
-/* Asks the guest to end c's events. Nobody waits for the answer. */
+/* Asks the guest to end c's events. Nobody waits for the answer: it may overtake events of other calls, so
+ * it does not mean that none comes any more. */
 static void call_unsubscribe(struct agent_call *c)
 {
 	struct agent_call *u = call_new(c->calls, c->channel, NULL, NULL);
 	msgpack_sbuffer b;
 	msgpack_packer pk;
 
-	u->unsubscribes = c->id;
 	msgpack_sbuffer_init(&b);
 	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
 	msgpack_pack_map(&pk, 1);
@@ -455,16 +454,11 @@ void agent_call_free(struct agent_call *c)
 
 static int on_dropped(struct agent_call *c, enum wire_type type, struct err *e)
 {
-	struct agent_call *silenced;
-
 	if (type == WIRE_ERROR) {
 		call_forget(c);
 	} else if (type == WIRE_REPLY) {
 		if (c->state == DETACHED)
 			return err_set(e, EPROTO, "a second reply to id %u", c->id);
-		silenced = c->unsubscribes ? calls_find(c->calls, c->unsubscribes) : NULL;
-		if (silenced && silenced->state == DETACHED)
-			call_forget(silenced);
 		/* What it started may send events until the cancel arrives there. */
 		if (c->keep_open)
 			c->state = DETACHED;
