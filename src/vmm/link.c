@@ -13,7 +13,7 @@
 #include "vmm/link.h"
 
 #define LOST_NS (500 * INT64_C(1000000))
-#define LOST_PATIENCE_NS (20 * INT64_C(1000000000))	/* without a reboot: the guest goes down, or it is dead */
+#define LOST_PATIENCE_NS (20 * INT64_C(1000000000))	/* without a reboot: the guest goes down */
 #define DEFAULT_PATIENCE_NS (30 * INT64_C(1000000000))
 
 static void ready_cb(void *arg, const struct err *e);

@@ -14,9 +14,11 @@
 
 #define AGENT_FD 3
 #define EXIT_NS (1500 * INT64_C(1000000))
+#define UNLINKED_NS (300 * INT64_C(1000000))
 
 static void begin(void *arg);
 static void child_cb(void *arg, const struct child_result *r);
+static void unlinked_cb(evutil_socket_t fd, short what, void *arg);
 static void tell_over(void *arg);
 
 /* One run of the agent. Owned by its VM, freed at the end of the turn in which free was called. */
@@ -25,6 +27,7 @@ struct local {
 	struct machine_spec spec;
 	struct loop *loop;
 	struct child *child;
+	struct event *unlinked;
 	char *argv[8];
 	char *private_tmp;
 	bool fated, ended, told, freed;
@@ -84,6 +87,7 @@ static void child_cb(void *arg, const struct child_result *r)
 	size_t n = evbuffer_get_length(r->err);
 	char text[64];
 
+	timer_stop(&l->unlinked);
 	if (!r->signalled && r->code == 0) {
 		err_set(&e, ECONNRESET, "agent ended");
 		set_fate(l, MACHINE_POWERED_OFF, &e);
@@ -195,14 +199,23 @@ static void lm_quit(struct machine *m)
 		lm_kill(m);
 }
 
-/* Its one connection is its life: when that ended, the agent ends as well. */
-static void lm_unlink(struct machine *m)
+static void unlinked_cb(evutil_socket_t fd, short what, void *arg)
 {
+	struct local *l = arg;
 	struct err e = ERR_INIT;
 
+	(void)fd, (void)what;
 	err_set(&e, ECONNRESET, "the local agent closed its connection");
-	lm_fail(m, &e);
+	lm_fail(&l->m, &e);
 	err_release(&e);
+}
+
+/* Its one connection is its life. Mostly it has died and is about to be reaped, with a better reason. */
+static void lm_unlink(struct machine *m)
+{
+	struct local *l = self(m);
+
+	timer_start(l->loop, &l->unlinked, UNLINKED_NS, unlinked_cb, l);
 }
 
 static struct qmp *lm_qmp(struct machine *m)
@@ -243,6 +256,7 @@ static void lm_free(struct machine *m)
 	struct local *l = self(m);
 
 	l->freed = true;
+	timer_stop(&l->unlinked);
 	child_free(l->child);
 	loop_defer(l->loop, free_now, l);
 }

@@ -230,7 +230,8 @@ static void booted(void **state)
 	vm_shutdown(vm, INT64_C(5000000000), done_cb, NULL);
 	loop_run(loop);
 	assert_false(err_is_set(&result));
-	assert_string_equal(vm_reason(vm), "QEMU was told to quit\nconsole (last 4 KiB):\nhello from the guest\n");
+	assert_string_equal(vm_reason(vm),
+		"QEMU was told to quit\nconsole (last 4 KiB):\nhello from the guest\n");
 	assert_int_equal(vm_pid(vm), 0);
 	wait_for(vm_pause);
 	assert_failed("VM not booted (cannot pause)", VM_SHUTDOWN);
@@ -286,8 +287,8 @@ static void guest_panics(void **state)
 {
 	(void)state;
 	boot_as("panics");
-	assert_failed("failed while booting the guest kernel: guest panicked: Kernel panic - not syncing: test\n",
-		VM_DEAD);
+	assert_failed("failed while booting the guest kernel: "
+		"guest panicked: Kernel panic - not syncing: test\n", VM_DEAD);
 	assert_non_null(strstr(result.msg, "hello from the guest\n"));
 	assert_non_null(strstr(result.msg, "the trace"));
 	boot_as("pvpanics");
@@ -321,7 +322,8 @@ static void hostile_agent(void **state)
 {
 	(void)state;
 	boot_as("lies");
-	assert_failed("failed while shaking hands with the agent: the guest's agent broke the protocol", VM_DEAD);
+	assert_failed("failed while shaking hands with the agent: the guest's agent broke the protocol",
+		VM_DEAD);
 	boot_as("babbles");
 	assert_failed("QMP broken: not a JSON object", VM_DEAD);
 }
@@ -377,8 +379,8 @@ static void shutdown_of_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(booted), TEST(qemu_exits), TEST(no_qemu), TEST(no_kernel), TEST(no_disk), TEST(guest_panics),
-		TEST(guest_ends), TEST(booted_guest_dies), TEST(hostile_agent), TEST(silence),
+		TEST(booted), TEST(qemu_exits), TEST(no_qemu), TEST(no_kernel), TEST(no_disk),
+		TEST(guest_panics), TEST(guest_ends), TEST(booted_guest_dies), TEST(hostile_agent), TEST(silence),
 		TEST(cancelled_boot), TEST(shutdown_of_nothing),
 	};
 	const char *what = getenv("FAKE_QEMU");
