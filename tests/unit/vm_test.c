@@ -380,8 +380,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(booted), TEST(qemu_exits), TEST(no_qemu), TEST(no_kernel), TEST(no_disk),
-		TEST(guest_panics), TEST(guest_ends), TEST(booted_guest_dies), TEST(hostile_agent), TEST(silence),
-		TEST(cancelled_boot), TEST(shutdown_of_nothing),
+		TEST(guest_panics), TEST(guest_ends), TEST(booted_guest_dies), TEST(hostile_agent),
+		TEST(silence), TEST(cancelled_boot), TEST(shutdown_of_nothing),
 	};
 	const char *what = getenv("FAKE_QEMU");
 	int r;
