@@ -36,6 +36,7 @@ struct pending {
 	uint32_t id;
 	uint8_t streams;		/* bits of those that go on after the reply */
 	bool replied, bulk;
+	bool cancelled;			/* the host knows; what its executor still says is dropped */
 };
 
 /* Freed by the table: the main one when it is replaced, a worker's when too many have ended. */
@@ -200,17 +201,20 @@ static void route_request(struct peer *e, const uint8_t *p, size_t n, const stru
 	conn_forward(e->conn, p, n, CONN_EXPRESS);
 }
 
-/* A cancelled request that its executor has not even seen is answered here. */
+/* Answered here, at once: the executor may be stuck. It is told all the same, and its own answer ends the record. */
 static void route_cancel(struct peer *e, const uint8_t *p, size_t n, const struct wire_head *h)
 {
 	struct pending *q = pending_find(e, h->id);
 
-	if (q && conn_drop_request(e->conn, h->id)) {
+	if (!q || q->cancelled)
+		return;
+	if (conn_drop_request(e->conn, h->id)) {
 		pending_remove(e, q);
-		fail_request(e->all, h->channel, h->id, WIRE_CANCELLED, "cancelled");
-	} else if (q) {
+	} else {
+		q->cancelled = true;
 		conn_forward(e->conn, p, n, CONN_EXPRESS);
 	}
+	fail_request(e->all, h->channel, h->id, WIRE_CANCELLED, "cancelled");
 }
 
 void peers_route(struct peers *ps, const uint8_t *p, size_t n, const struct wire_head *h, size_t body)
@@ -242,7 +246,7 @@ void peers_route(struct peers *ps, const uint8_t *p, size_t n, const struct wire
 		conn_forward(e->conn, p, n, CONN_EXPRESS);
 }
 
-/* True when the frame is for the host. */
+/* True when this frame is the last of its request. */
 static bool account(struct pending *q, const uint8_t *p, size_t n, const struct wire_head *h, size_t body)
 {
 	uint32_t stream;
@@ -265,7 +269,7 @@ static void peer_frame(void *arg, const uint8_t *p, size_t n, const struct wire_
 	struct peer *e = arg;
 	struct pending *q;
 	enum conn_class class;
-	bool over;
+	bool over, cancelled;
 
 	if (h->type == FRAME_RESET) {
 		if (h->id == e->resetting)
@@ -277,9 +281,11 @@ static void peer_frame(void *arg, const uint8_t *p, size_t n, const struct wire_
 		return;
 	over = account(q, p, n, h, body);
 	class = q->bulk ? CONN_BULK : CONN_EXPRESS;
+	cancelled = q->cancelled;
 	if (over)
 		pending_remove(e, q);
-	mux_forward(e->all->mux, p, n, class);
+	if (!cancelled)
+		mux_forward(e->all->mux, p, n, class);
 }
 
 void peers_reset(struct peers *ps)
@@ -381,7 +387,8 @@ static void peer_finish(void *arg)
 	conn_free(e->conn);
 	e->conn = NULL;
 	for (size_t i = 0; i < e->npending; i++)
-		fail_request(e->all, e->channel, e->pending[i].id, WIRE_INTERNAL, why);
+		if (!e->pending[i].cancelled)
+			fail_request(e->all, e->channel, e->pending[i].id, WIRE_INTERNAL, why);
 	free(why);
 	free(e->pending);
 	e->pending = NULL;
