@@ -3,18 +3,26 @@
 LUA_FILES = \
 	lua/api.lua \
 	lua/asserts.lua \
+	lua/batch.lua \
+	lua/clock.lua \
 	lua/compat.lua \
 	lua/config.lua \
+	lua/file.lua \
+	lua/files.lua \
 	lua/framework.lua \
 	lua/host.lua \
 	lua/lab.lua \
 	lua/modules.lua \
 	lua/registry.lua \
+	lua/remote.lua \
 	lua/result.lua \
 	lua/shim.lua \
 	lua/show.lua \
+	lua/stream.lua \
+	lua/syscall.lua \
 	lua/tasks.lua \
-	lua/toml.lua
+	lua/toml.lua \
+	lua/worker.lua
 
 EXTRA_DIST += $(LUA_FILES)
 CLEANFILES += src/embed.c

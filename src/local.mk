@@ -29,20 +29,115 @@ libprovium_a_SOURCES = \
 	src/loop/state.c \
 	src/loop/task.c \
 	src/loop/task.h \
+	src/loop/units.c \
 	src/loop/wait.c \
 	src/ops/args.c \
 	src/ops/args.h \
+	src/ops/command.c \
+	src/ops/command.h \
+	src/ops/commandargs.c \
+	src/ops/console.c \
 	src/ops/core.c \
+	src/ops/files.c \
 	src/ops/host.c \
+	src/ops/json.c \
+	src/ops/jsondecode.c \
 	src/ops/latch.c \
+	src/ops/msgpack.c \
 	src/ops/openers.h \
 	src/ops/ops.h \
+	src/ops/process.c \
+	src/ops/remote.c \
+	src/ops/reply.c \
+	src/ops/reply.h \
 	src/ops/scope.c \
+	src/ops/signals.c \
+	src/ops/signals.h \
 	src/ops/sleep.c \
+	src/ops/stream.c \
+	src/ops/stream.h \
+	src/ops/tail.c \
+	src/ops/target.h \
 	src/ops/task.c \
+	src/ops/transfer.c \
+	src/ops/value.c \
+	src/ops/value.h \
+	src/ops/vm.c \
+	src/ops/vmopts.c \
+	src/ops/worker.c \
+	src/run/args.c \
+	src/run/args.h \
+	src/run/build.c \
+	src/run/build.h \
+	src/run/cmdlist.c \
+	src/run/cmdrun.c \
+	src/run/commands.h \
+	src/run/config.c \
+	src/run/config.h \
+	src/run/discover.c \
+	src/run/discover.h \
+	src/run/filter.c \
+	src/run/filter.h \
+	src/run/hostlimits.c \
+	src/run/hostlimits.h \
+	src/run/inputs.c \
+	src/run/names.c \
+	src/run/pool.c \
+	src/run/pool.h \
+	src/run/render.c \
+	src/run/render.h \
+	src/run/renderjson.c \
+	src/run/rerun.c \
+	src/run/rerun.h \
+	src/run/result.c \
+	src/run/result.h \
+	src/run/runner.c \
+	src/run/runner.h \
+	src/run/scan.c \
+	src/run/scan.h \
+	src/run/testfile.c \
+	src/run/testfile.h \
+	src/vmm/accel.c \
+	src/vmm/accel.h \
 	src/vmm/agent.c \
 	src/vmm/agent.h \
 	src/vmm/agentbody.c \
 	src/vmm/agentcall.c \
 	src/vmm/agentcall.h \
-	src/vmm/vmm.h
+	src/vmm/console.c \
+	src/vmm/console.h \
+	src/vmm/describe.c \
+	src/vmm/disks.c \
+	src/vmm/disks.h \
+	src/vmm/host.h \
+	src/vmm/initramfs.c \
+	src/vmm/initramfs.h \
+	src/vmm/initrd.c \
+	src/vmm/link.c \
+	src/vmm/link.h \
+	src/vmm/local.c \
+	src/vmm/machine.c \
+	src/vmm/machine.h \
+	src/vmm/modules.c \
+	src/vmm/options.c \
+	src/vmm/overlay.c \
+	src/vmm/qemu.c \
+	src/vmm/qemu.h \
+	src/vmm/qmp.c \
+	src/vmm/qmp.h \
+	src/vmm/rundir.c \
+	src/vmm/rundir.h \
+	src/vmm/sweep.c \
+	src/vmm/transport.c \
+	src/vmm/transport.h \
+	src/vmm/tree.c \
+	src/vmm/tree.h \
+	src/vmm/verdict.c \
+	src/vmm/verdict.h \
+	src/vmm/vm.c \
+	src/vmm/vmm.c \
+	src/vmm/vmm.h \
+	src/vmm/vmpriv.h \
+	src/vmm/vmqmp.c \
+	src/vmm/waiters.c \
+	src/vmm/waiters.h

@@ -1,13 +1,47 @@
 # Unit tests (make check), fuzz targets (--enable-fuzzing), and the suites that tests/run runs on real VMs.
 
-EXTRA_DIST += tests/run tests/demo tests/e2e tests/unit/data tests/unit/lua fixtures
+EXTRA_DIST += tests/run tests/demo tests/e2e tests/unit/data tests/unit/lua tests/fuzz/corpus fixtures
 
 UNIT_TESTS = \
-	tests/unit/helper_test
+	tests/unit/accel_test \
+	tests/unit/agentclient_test \
+	tests/unit/args_test \
+	tests/unit/build_test \
+	tests/unit/compat_test \
+	tests/unit/config_test \
+	tests/unit/console_test \
+	tests/unit/discover_test \
+	tests/unit/framed_test \
+	tests/unit/framework_test \
+	tests/unit/helper_test \
+	tests/unit/json_test \
+	tests/unit/loop_test \
+	tests/unit/modules_test \
+	tests/unit/overlay_test \
+	tests/unit/qemu_test \
+	tests/unit/qmp_test \
+	tests/unit/rerun_test \
+	tests/unit/scan_test \
+	tests/unit/toml_test \
+	tests/unit/units_test \
+	tests/unit/vm_test
 
-# Each is tests/unit/NAME_test.c and the library; cmocka.h wants the first four headers before it.
-LDADD = $(LIBPROVIUM) $(CMOCKA_LIBS)
+# What several of them share: fakes of the other side, and the runner of tests written in Lua.
+UNIT_SUPPORT = \
+	tests/unit/fake_agent.c \
+	tests/unit/fake_agent.h \
+	tests/unit/fake_qmp.c \
+	tests/unit/fake_qmp.h \
+	tests/unit/luacases.h \
+	tests/unit/rig.c \
+	tests/unit/rig.h
+
+# Each is tests/unit/NAME_test.c, the support and the library.
+LDADD = libunit.a $(LIBPROVIUM) $(CMOCKA_LIBS)
 AM_CPPFLAGS += $(CMOCKA_CFLAGS)
+
+check_LIBRARIES += libunit.a
+libunit_a_SOURCES = $(UNIT_SUPPORT)
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
@@ -20,7 +54,12 @@ AM_TESTS_ENVIRONMENT = \
 	PROVIUM_BIN='$(abs_top_builddir)/provium'; export PROVIUM_BIN; \
 	PROVIUM_AGENT='$(abs_top_builddir)/provium-agent'; export PROVIUM_AGENT;
 
-FUZZERS =
+# Each fuzzer brings its main from the compiler: ./tests/fuzz/frame_fuzz -max_total_time=60 corpus...
+FUZZERS = \
+	tests/fuzz/frame_fuzz
+
 if FUZZING
 noinst_PROGRAMS += $(FUZZERS)
 endif
+tests_fuzz_frame_fuzz_LDADD = $(LIBPROVIUM)
+tests_fuzz_frame_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
