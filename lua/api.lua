@@ -1,4 +1,5 @@
--- Installs every global of a test file; returns run(chunk), which runs a loaded file and its tests.
+-- Installs every global of a test file; returns the framework: run(chunk) runs a loaded file and its tests,
+-- cleanup(reason) ends what a cancelled run has left.
 
 local core = ...
 
@@ -20,4 +21,4 @@ now, now_ns, sleep = core.now, core.now_ns, core.sleep
 json, msgpack = core.json(), core.msgpack()
 framework.install(_G)
 
-return framework.run
+return framework

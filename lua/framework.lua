@@ -20,6 +20,8 @@ local CANCEL_GRACE = 2		-- seconds; the scheduler drops a cancelled task after o
 
 local framework = {}
 local source			-- the test file's chunk name, as debug.getinfo gives it
+local unfinished = {}		-- attempts whose runner was cancelled: {ctx, task}
+local runners = {}		-- tasks that run the latest parallel tests
 
 -- "FILE:LINE", "message" of an error value that carries its position.
 local function split_position(err)
@@ -126,15 +128,10 @@ local function judge(ctx, status, err, traceback)
 	return { reason = reason, where = where, traceback = traceback and core.traceback(traceback) }
 end
 
--- The file is being stopped: what is left to do for this attempt goes on without its runner.
+-- The file is being stopped: what is left to do for this attempt is framework.cleanup's.
 local function abandon(ctx, task, reason)
 	task:cancel(reason)
-	core.spawn("clean-up of " .. ctx.name, function()
-		task:wait(CANCEL_GRACE)
-		run_defers(ctx)
-		ctx.over = true
-		core.scope_close(ctx.scope)
-	end)
+	unfinished[#unfinished + 1] = { ctx = ctx, task = task }
 	error(reason, 0)
 end
 
@@ -234,20 +231,12 @@ end
 
 -- Parallel neighbours, from..to, at the same time.
 local function run_together(tests, from, to)
-	local runners = {}
+	runners = {}
 	for i = from, to do
 		runners[#runners + 1] = core.spawn("runner of " .. tests[i].name, run_test, tests[i])
 	end
-	local ok, err = pcall(function()
-		for _, runner in ipairs(runners) do
-			runner:wait()
-		end
-	end)
-	if not ok then
-		for _, runner in ipairs(runners) do
-			runner:cancel(err)
-		end
-		error(err, 0)
+	for _, runner in ipairs(runners) do
+		runner:wait()
 	end
 end
 
@@ -279,6 +268,22 @@ function framework.run(chunk, path)
 		error(err, 0)
 	else
 		run_tests(registry.tests())
+	end
+end
+
+-- After run was cancelled (the file's timeout, Ctrl-C): ends its tests as their own end would have.
+function framework.cleanup(reason)
+	for _, runner in ipairs(runners) do
+		runner:cancel(reason)
+	end
+	for _, runner in ipairs(runners) do
+		runner:wait(CANCEL_GRACE)
+	end
+	for _, attempt in ipairs(unfinished) do
+		attempt.task:wait(CANCEL_GRACE)
+		run_defers(attempt.ctx)
+		attempt.ctx.over = true
+		core.scope_close(attempt.ctx.scope)
 	end
 end
 

@@ -98,17 +98,19 @@ void ops_open(struct state *s, struct ops_env *env)
 	luaL_setfuncs(L, core_functions, 0);
 	for (size_t i = 0; openers[i]; i++)
 		openers[i](L);
-	/* api.lua installs the globals and returns run(chunk, path). */
+	/* api.lua installs the globals and returns the framework. */
 	if (state_call_embedded(L, "api", 1, 1, &e) < 0) {
 		fprintf(stderr, "provium: %s\n", e.msg);
 		abort();
 	}
-	lua_setfield(L, LUA_REGISTRYINDEX, "provium.run");
+	lua_setfield(L, LUA_REGISTRYINDEX, "provium.framework");
 }
 
-void ops_push_run(lua_State *L)
+void ops_push_framework(lua_State *L, const char *function)
 {
-	lua_getfield(L, LUA_REGISTRYINDEX, "provium.run");
+	lua_getfield(L, LUA_REGISTRYINDEX, "provium.framework");
+	lua_getfield(L, -1, function);
+	lua_remove(L, -2);
 }
 
 /* Collectors that run in state_free still look at the file's part. */

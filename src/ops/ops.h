@@ -45,8 +45,9 @@ struct ops_env {
 
 /* Installs every global in the state. */
 void ops_open(struct state *s, struct ops_env *env);
-/* Pushes run(chunk): the function that runs a loaded test file and then its tests. */
-void ops_push_run(lua_State *L);
+/* Pushes a function of lua/framework.lua: "run" (chunk) runs a loaded test file and then its tests; "cleanup"
+ * (reason), after run was cancelled, does what the ends of its tests would have done. */
+void ops_push_framework(lua_State *L, const char *function);
 /* Frees the state and what the Lua face holds of it; the file's scope must be closed and every task over. */
 void ops_close(struct state *s);
 /* Whether nothing in the state can go on before the pool grants it something. */

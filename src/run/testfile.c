@@ -10,11 +10,17 @@
 #include "run/testfile.h"
 
 static void main_done_cb(struct task *t, void *arg);
+static void cleanup_done_cb(struct task *t, void *arg);
+static void cleanup_timeout_cb(evutil_socket_t fd, short what, void *arg);
 static void scope_closed_cb(void *arg);
 static void state_stopped_cb(void *arg);
 static void timeout_cb(evutil_socket_t fd, short what, void *arg);
 static void finish(void *arg);
 static const struct ops_env env_functions;
+
+/* For what tests have deferred, when their file ends before them. */
+#define CLEANUP_NS (10 * INT64_C(1000000000))
+#define INTERRUPT_CLEANUP_NS (2 * INT64_C(1000000000))
 
 /* Freed after done(). */
 struct testfile {
@@ -22,7 +28,7 @@ struct testfile {
 	struct state *state;
 	struct ops_env env;
 	struct pool_owner *owner;
-	struct task *main;
+	struct task *main, *cleanup;
 	struct file_result *result;
 	int64_t started_ns;
 	struct event *timer;		/* NULL while the file waits for the pool, or has no timeout */
@@ -69,7 +75,7 @@ static const char *env_select(void *arg, lua_State *L, const char *name, int met
 
 static void run_clock(struct testfile *f)
 {
-	if (!f->session->timeout_ns)
+	if (!f->session->timeout_ns || f->cleanup)	/* clean-up has a limit of its own */
 		return;
 	f->timer_started_ns = now_ns();
 	timer_start(f->session->loop, &f->timer, f->time_left_ns, timeout_cb, f);
@@ -249,7 +255,7 @@ struct testfile *testfile_start(struct session *s, const char *path, const char 
 	ops_open(f->state, &f->env);
 
 	L = state_lua(f->state);
-	ops_push_run(L);
+	ops_push_framework(L, "run");
 	if (testfile_load(L, path, shown) < 0) {
 		f->result->chunk_error = xstrdup(lua_tostring(L, -1));
 		lua_pop(L, 2);
@@ -296,6 +302,37 @@ static void close_open_tests(struct testfile *f, const char *reason)
 	}
 }
 
+/* Deferred functions of the tests that were ended with the file still run, but not for ever. */
+static void start_cleanup(struct testfile *f, const char *reason)
+{
+	lua_State *L = state_lua(f->state);
+
+	ops_push_framework(L, "cleanup");
+	lua_pushstring(L, reason);
+	f->cleanup = task_spawn(L, 1, "clean-up");
+	task_add_done(f->cleanup, cleanup_done_cb, f);
+	timer_start(f->session->loop, &f->timer, f->result->interrupted ? INTERRUPT_CLEANUP_NS : CLEANUP_NS,
+		cleanup_timeout_cb, f);
+}
+
+static void cleanup_timeout_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct testfile *f = arg;
+
+	(void)fd, (void)what;
+	timer_stop(&f->timer);
+	task_cancel(f->cleanup, "the file's clean-up took too long");
+}
+
+static void cleanup_done_cb(struct task *t, void *arg)
+{
+	struct testfile *f = arg;
+
+	(void)t;
+	timer_stop(&f->timer);
+	scope_close(ops_file_scope(f->state), scope_closed_cb, f);
+}
+
 static void main_done_cb(struct task *t, void *arg)
 {
 	struct testfile *f = arg;
@@ -304,7 +341,10 @@ static void main_done_cb(struct task *t, void *arg)
 	stop_clock(f);
 	if (task_status(t) == TASK_CANCELLED) {
 		close_open_tests(f, message ? message : "the file was ended");
-	} else if (task_status(t) == TASK_FAILED && !f->result->chunk_error) {
+		start_cleanup(f, message);
+		return;
+	}
+	if (task_status(t) == TASK_FAILED && !f->result->chunk_error) {
 		char *tb = task_traceback(t);
 
 		f->result->chunk_error = xasprintf("%s\n%s", message ? message : "error object is not a string", tb);
@@ -333,6 +373,7 @@ static void finish(void *arg)
 	struct testfile *f = arg;
 
 	task_unref(f->main);
+	task_unref(f->cleanup);
 	ops_close(f->state);
 	pool_leave(f->owner);
 	f->result->duration_ns = now_ns() - f->started_ns;
