@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -225,7 +226,7 @@ static void op_worker_join(struct muxop *o)
 static void op_worker_signal(struct muxop *o)
 {
 	uint32_t channel = (uint32_t)args_int(&o->args, "channel", 0, UINT32_MAX);
-	int sig = (int)args_int(&o->args, "signal", 0, 64), err;
+	int sig = (int)args_opt_int(&o->args, "signal", SIGKILL, 0, 64), err;
 
 	if (refused(o))
 		return;

@@ -1,8 +1,8 @@
 /*
  * Executors as the mux sees them: started, fed, watched, and answered for when they die.
  *
- * What is pending on each is remembered, so that a dead executor's requests get an error, and so that frames that
- * nobody waits for any more do not reach the host.
+ * What is pending on each is remembered, so that a dead executor's requests get an error, and so that frames
+ * that nobody waits for any more do not reach the host.
  */
 #include "mux.h"
 
@@ -201,7 +201,8 @@ static void route_request(struct peer *e, const uint8_t *p, size_t n, const stru
 	conn_forward(e->conn, p, n, CONN_EXPRESS);
 }
 
-/* Answered here, at once: the executor may be stuck. It is told all the same, and its own answer ends the record. */
+/* Answered here, at once: the executor may be stuck. It is told all the same, and its own answer ends the
+ * record. */
 static void route_cancel(struct peer *e, const uint8_t *p, size_t n, const struct wire_head *h)
 {
 	struct pending *q = pending_find(e, h->id);
@@ -470,8 +471,8 @@ int peers_signal(struct peers *ps, uint32_t channel, int sig)
 
 	if (!e || channel < WIRE_FIRST_WORKER)
 		return -ENOENT;
-	if (e->exited)
-		return -ESRCH;
+	if (e->exited)		/* as for a process that nobody has waited for yet */
+		return 0;
 	return kill(e->pid, sig) < 0 ? -errno : 0;
 }
 

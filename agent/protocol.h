@@ -35,7 +35,7 @@
  *   shutdown     {how: "poweroff" | "reboot" | "halt"} -> {}   (answered first; then sync and reboot(2))
  *   worker_spawn {} -> {channel, pid}
  *   worker_join  {channel} -> {status}          when it has ended: 0.., 128+signal
- *   worker_signal {channel, signal} -> {}
+ *   worker_signal {channel, signal?} -> {}      SIGKILL when absent; fine when it has ended already
  *
  * channels 1.. (executors)
  *   exec      {argv: [str], env?: {}, env_clear?: bool, cwd?, stdin?: bool, timeout?: ns, tty?: bool, user?: str}
