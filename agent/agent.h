@@ -11,7 +11,8 @@
 #define PACKAGE_VERSION "unreleased"
 #endif
 
-/* Descriptors of the agent live up here, so that those which a guest's system calls open are low and predictable. */
+/* Descriptors of the agent live up here, so that those which a guest's system calls open are low and
+ * predictable. */
 #define AGENT_FD_BASE 960
 
 /* Shared by the mux and all executors, in a page of its own. */

@@ -1,8 +1,8 @@
 /*
  * The buffers of one system call: copied in, given addresses, read back.
  *
- * They are not in the heap: a call that writes past the end of the last one meets a page it cannot touch, not the
- * agent's own memory. One mapping is kept for the next call, because most need little.
+ * They are not in the heap: a call that writes past the end of the last one meets a page it cannot touch, not
+ * the agent's own memory. One mapping is kept for the next call, because most need little.
  */
 #include "arena.h"
 
@@ -17,7 +17,7 @@
 #define TOTAL_MAX (48u << 20)	/* all of them go back in one frame */
 #define KEEP_SIZE (256u << 10)
 
-static uint8_t *kept;		/* a mapping of KEEP_SIZE that nobody uses now; used on the main thread only */
+static uint8_t *kept;	/* a mapping of KEEP_SIZE that nobody uses now; for the main thread only */
 
 static size_t round_up(size_t n, size_t align)
 {
@@ -55,7 +55,8 @@ static struct bytes item_bytes(struct args *a, const msgpack_object *o)
 	return (struct bytes){NULL, 0};
 }
 
-int arena_build(struct arena *ar, struct args *a, const msgpack_object *const *items, uint32_t n, size_t align)
+int arena_build(struct arena *ar, struct args *a, const msgpack_object *const *items, uint32_t n,
+	size_t align)
 {
 	size_t need = 0;
 	struct bytes b;

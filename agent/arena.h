@@ -13,8 +13,10 @@ struct arena {
 	uint32_t n;
 };
 
-/* Lays out n objects (bytes, or a length for zeros). Problems with them go into a; -ENOMEM when there is no room. */
-int arena_build(struct arena *ar, struct args *a, const msgpack_object *const *items, uint32_t n, size_t align);
+/* Lays out n objects (bytes, or a length for zeros). Problems with them go into a; -ENOMEM when there is
+ * no room. */
+int arena_build(struct arena *ar, struct args *a, const msgpack_object *const *items, uint32_t n,
+	size_t align);
 uint8_t *arena_buf(const struct arena *ar, uint32_t i);
 void arena_free(struct arena *ar);
 

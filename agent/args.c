@@ -17,6 +17,9 @@ void args_init(struct args *a, const msgpack_object *map, msgpack_zone *zone)
 	a->map = map;
 	a->zone = zone;
 	a->problem[0] = '\0';
+	/* To Lua, an empty map and an empty array are the same. */
+	if (map->type == MSGPACK_OBJECT_ARRAY && map->via.array.size == 0)
+		return;
 	if (map->type != MSGPACK_OBJECT_MAP)
 		args_refuse(a, "the parameters are no map");
 }
@@ -183,7 +186,8 @@ int args_choice(struct args *a, const char *name, const char *const *choices, in
 		if (strcmp(s, choices[i]) == 0)
 			return i;
 		if (len < sizeof(known))
-			len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "", choices[i]);
+			len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "",
+				choices[i]);
 	}
 	args_refuse(a, "`%s` should be one of: %s", name, known);
 	return 0;

@@ -1,8 +1,8 @@
 /*
  * A request's parameters, taken out of its msgpack map with checks.
  *
- * A getter that finds nothing good notes the first problem, naming the field, and returns a harmless value; the
- * handler fetches everything, then asks once whether there was a problem.
+ * A getter that finds nothing good notes the first problem, naming the field, and returns a harmless value;
+ * the handler fetches everything, then asks once whether there was a problem.
  */
 #ifndef PROVIUM_AGENT_ARGS_H
 #define PROVIUM_AGENT_ARGS_H

@@ -80,11 +80,13 @@ static void start_next(struct batch *b)
 		op = op_find(&o->via.array.ptr[0]);
 	if (!op || op->no_batch) {
 		refuse(b, op ? WIRE_UNSUPPORTED : WIRE_BAD_REQUEST,
-			op ? "this request cannot be in a batch" : "a batch's element should be [op, {params}]");
+			op ? "this request cannot be in a batch" :
+				"a batch's element should be [op, {params}]");
 		return;
 	}
 	if (b->results.len > RESULTS_MAX) {
-		refuse(b, WIRE_INTERNAL, "the batch's results are too long for one frame: use smaller batches");
+		refuse(b, WIRE_INTERNAL,
+			"the batch's results are too long for one frame: use smaller batches");
 		return;
 	}
 	sub = call_new(b->c->x, b->c->id, &o->via.array.ptr[1], b->c->args.zone);

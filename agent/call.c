@@ -147,7 +147,7 @@ msgpack_packer *call_reply(struct call *c, unsigned fields)
 		if (!c->op->output[i])
 			continue;
 		pack_str(&c->reply.pk, c->op->output[i]);
-		pack_bin(&c->reply.pk, c->collected[i].len ? (void *)c->collected[i].p : "", c->collected[i].len);
+		pack_bin(&c->reply.pk, c->collected[i].p, c->collected[i].len);
 	}
 	return &c->reply.pk;
 }

@@ -1,8 +1,8 @@
 /*
  * A call: one request that an executor carries out, its parameters, its answer and its streams.
  *
- * A handler starts it and returns; it ends with exactly one reply or error, at once or from a later callback of the
- * loop. Streams may go on after the reply when the handler says so.
+ * A handler starts it and returns; it ends with exactly one reply or error, at once or from a later callback
+ * of the loop. Streams may go on after the reply when the handler says so.
  */
 #ifndef PROVIUM_AGENT_CALL_H
 #define PROVIUM_AGENT_CALL_H
@@ -68,8 +68,8 @@ bool call_refused(struct call *c);
 void call_fail(struct call *c, const char *kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void call_errno(struct call *c, int err);	/* positive; or negative as returned by functions */
 
-/* A reply: pack key-value pairs between the two. call_reply_end ends the call; call_reply_keep leaves it open for its
- * streams until call_end. */
+/* A reply: pack key-value pairs between the two. call_reply_end ends the call; call_reply_keep leaves it
+ * open for its streams until call_end. */
 msgpack_packer *call_reply(struct call *c, unsigned fields);
 void call_reply_end(struct call *c);
 void call_reply_keep(struct call *c);
@@ -85,7 +85,8 @@ void call_consumed(struct call *c, size_t n);
 
 /* ---- for executor.c and batch.c ---- */
 
-/* The zone, where params live, is given back to the executor at the call's end unless the call is in a batch. */
+/* The zone, where params live, is given back to the executor at the call's end unless the call is in a
+ * batch. */
 struct call *call_new(struct executor *x, uint32_t id, const msgpack_object *params, msgpack_zone *zone);
 msgpack_zone *executor_zone(struct executor *x);
 void executor_zone_put(struct executor *x, msgpack_zone *z);

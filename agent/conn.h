@@ -26,14 +26,14 @@ struct conn_cbs {
 	void (*broken)(void *arg, const char *why);
 };
 
-/* Takes the descriptor, non-blocking. `port`: a virtio-serial port, whose end of file only means that nobody is
- * connected now. */
+/* Takes the descriptor, non-blocking. `port`: a virtio-serial port, whose end of file only means that
+ * nobody is connected now. */
 struct conn *conn_new(struct ev *ev, int fd, bool port, const struct conn_cbs *cbs, void *arg);
 /* Closes; the memory goes at the end of the turn, so it may be called from the link's own callbacks. */
 void conn_free(struct conn *l);
 
-/* Sends a frame made by frame.h, whose buffer it takes. Never calls back, never fails: a broken connection is told by
- * closed() later. */
+/* Sends a frame made by frame.h, whose buffer it takes. Never calls back, never fails: a broken connection
+ * is told by closed() later. */
 void conn_send(struct conn *l, struct buf frame, enum conn_class class);
 /* Sends a copy of a frame's body as it came in. */
 void conn_forward(struct conn *l, const uint8_t *p, size_t n, enum conn_class class);

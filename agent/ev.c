@@ -17,7 +17,7 @@
 /* Lives as long as its process. */
 struct ev {
 	int epoll;
-	struct ev_io timer_io;		/* one timerfd for the nearest timer: epoll's own timeout is too coarse */
+	struct ev_io timer_io;		/* a timerfd for the nearest timer: epoll's timeout is too coarse */
 	int64_t timer_at;		/* what it is set to; 0: not set */
 	LIST_HEAD(, ev_timer) timers;
 	struct epoll_event batch[BATCH];
@@ -37,7 +37,8 @@ struct ev *ev_new(void)
 	ev->epoll = epoll_create1(EPOLL_CLOEXEC);
 	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (ev->epoll < 0 || fd < 0)
-		agent_die("cannot make an event loop: %s (the guest's kernel needs epoll and timerfd)", strerror(errno));
+		agent_die("cannot make an event loop: %s (the guest's kernel needs epoll and timerfd)",
+			strerror(errno));
 	ev->epoll = agent_high_fd(ev->epoll);
 	LIST_INIT(&ev->timers);
 	ev_io_init(&ev->timer_io, agent_high_fd(fd), timer_ready, ev);

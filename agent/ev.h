@@ -32,7 +32,8 @@ void ev_run(struct ev *ev);	/* until ev_stop */
 void ev_stop(struct ev *ev);
 
 void ev_io_init(struct ev_io *io, int fd, void (*cb)(void *arg, uint32_t events), void *arg);
-/* Watches for EPOLLIN, EPOLLOUT, EPOLLET; 0 removes. 0 or -errno (-EPERM: this kind of file is always ready). */
+/* Watches for EPOLLIN, EPOLLOUT, EPOLLET; 0 removes. 0 or -errno (-EPERM: this kind of file is always
+ * ready). */
 int ev_io_set(struct ev *ev, struct ev_io *io, uint32_t events);
 
 void ev_timer_init(struct ev_timer *t, void (*cb)(void *arg), void *arg);

@@ -1,8 +1,8 @@
 /*
  * An executor: a process with one epoll loop that carries out requests of one channel.
  *
- * Everything but asynchronous system calls happens on its one thread, so that what a guest's system calls change in
- * it (descriptors, credentials, namespaces, mappings) is there for the next one.
+ * Everything but asynchronous system calls happens on its one thread, so that what a guest's system calls
+ * change in it (descriptors, credentials, namespaces, mappings) is there for the next one.
  */
 #include "executor.h"
 
@@ -133,7 +133,8 @@ void executor_send(struct executor *x, struct buf frame, bool bulk)
 
 		wire_head(frame.p + 4, frame.len - 4, &h);
 		buf_free(&frame);
-		frame = frame_error(h.channel, h.id, WIRE_INTERNAL, "the answer is longer than a frame's 64 MiB");
+		frame = frame_error(h.channel, h.id, WIRE_INTERNAL,
+			"the answer is longer than a frame's 64 MiB");
 	}
 	conn_send(x->conn, frame, bulk ? CONN_BULK : CONN_EXPRESS);
 	if (conn_queued(x->conn) > CONN_LONG)
@@ -241,7 +242,7 @@ static void take_event(struct executor *x, uint32_t type, struct call *c, const 
 			c->cbs->credit(c, (unsigned)stream);
 	} else if (type == WIRE_EVENT && stream == 0 && c->cbs && c->cbs->event) {
 		if (pair[1].type == MSGPACK_OBJECT_BIN)
-			c->cbs->event(c, pair[1].via.bin.size ? pair[1].via.bin.ptr : "", pair[1].via.bin.size);
+			c->cbs->event(c, pair[1].via.bin.ptr, pair[1].via.bin.size);
 		else if (pair[1].type == MSGPACK_OBJECT_NIL)
 			c->cbs->event(c, NULL, 0);
 	}

@@ -1,8 +1,8 @@
 /*
  * Open files with handles: open, read, write, pread, pwrite, seek, truncate, sync, close.
  *
- * Reading a pipe or writing to one may wait for its other end: such calls wait in the loop, on a duplicate of the
- * descriptor, because the file's own flags belong to the guest's system calls.
+ * Reading a pipe or writing to one may wait for its other end: such calls wait in the loop, on a duplicate of
+ * the descriptor, because the file's own flags belong to the guest's system calls.
  */
 #include "file.h"
 

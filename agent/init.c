@@ -150,7 +150,8 @@ void init_prepare(int argc, char **argv)
 	if (has_next_init()) {
 		argv[0] = NEXT_INIT;
 		execve(NEXT_INIT, argv, environ);
-		agent_complain("cannot execute %s: %s; staying the first process instead", NEXT_INIT, strerror(errno));
+		agent_complain("cannot execute %s: %s; staying the first process instead", NEXT_INIT,
+			strerror(errno));
 	}
 	be_init(server, argv);
 }

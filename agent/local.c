@@ -1,9 +1,9 @@
 /*
  * On the host, for --vmm local: namespaces where permitted, a private /tmp, nothing left behind.
  *
- * The process that Provium started stays outside: it waits for the first process of the new PID namespace, whose end
- * takes everything in it along. Where there is no such namespace, this process adopts what its descendants
- * leave, and kills it at the end.
+ * The process that Provium started stays outside: it waits for the first process of the new PID namespace,
+ * whose end takes everything in it along. Where there is no such namespace, this process adopts what its
+ * descendants leave, and kills it at the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -190,7 +190,8 @@ void local_prepare(const char *private_tmp)
 		_exit(1);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	setsid();
-	if (has_mounts && has_pids && mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+	if (has_mounts && has_pids &&
+	    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
 		errno = 0;	/* some containers do not let us: /proc shows the host's processes then */
 	if (chdir("/") < 0)
 		agent_die("cannot change to /: %s", strerror(errno));

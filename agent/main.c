@@ -63,7 +63,9 @@ static void parse(int argc, char **argv, struct settings *s)
 		case 'f': s->transports.fd = (int)number("--fd", optarg, 1 << 20); break;
 		case 'l': agent_env.local = true; break;
 		case 't': s->private_tmp = optarg; break;
-		case 'V': printf("provium-agent %s (protocol %d)\n", PACKAGE_VERSION, PROTOCOL_VERSION); exit(0);
+		case 'V':
+			printf("provium-agent %s (protocol %d)\n", PACKAGE_VERSION, PROTOCOL_VERSION);
+			exit(0);
 		case 'h': usage(0); break;
 		default: usage(2);
 		}
@@ -82,14 +84,14 @@ static void claim_guest(void)
 {
 	static const char name[] = "\0provium-agent";
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof(name) - 1);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
-		return;		/* a kernel without unix sockets has no executors either: that is told later */
+		return;	/* without unix sockets there can be no executors either: that is told later */
 	memcpy(addr.sun_path, name, sizeof(name) - 1);
 	fd = agent_high_fd(fd);
-	if (bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof(name) - 1)) < 0
-	    && errno == EADDRINUSE)
+	if (bind(fd, (struct sockaddr *)&addr, len) < 0 && errno == EADDRINUSE)
 		agent_die("another provium-agent serves this guest already; this one ends");
 }
 
@@ -98,8 +100,8 @@ static void protect(void)
 	signal(SIGPIPE, SIG_IGN);
 	if (!agent_env.local)
 		agent_write_file("/proc/self/oom_score_adj", "-1000");
-	agent_env.shared = mmap(NULL, sizeof(*agent_env.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		-1, 0);
+	agent_env.shared = mmap(NULL, sizeof(*agent_env.shared), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (agent_env.shared == MAP_FAILED)
 		agent_die("out of memory");
 }

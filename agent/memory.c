@@ -1,7 +1,8 @@
 /*
  * The executor's own memory: read_mem and write_mem.
  *
- * The kernel copies, so that a bad address, or one beyond the end of a mapped file, is an error and not a signal.
+ * The kernel copies, so that a bad address, or one beyond the end of a mapped file, is an error and not a
+ * signal.
  */
 #include <errno.h>
 #include <fcntl.h>

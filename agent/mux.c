@@ -206,7 +206,8 @@ static void transport_broken(void *arg, const char *why)
 
 	if (t != t->mux->active)
 		return;
-	message = xasprintf("the host sent what is no frame: %s; everything is ignored until the next sync mark", why);
+	message = xasprintf("the host sent what is no frame: %s; "
+		"everything is ignored until the next sync mark", why);
 	conn_send(t->conn, frame_error(WIRE_MUX, 0, WIRE_BAD_REQUEST, message), CONN_EXPRESS);
 	free(message);
 }

@@ -90,8 +90,8 @@ static void op_hello(struct muxop *o)
 		return;
 	if (version != PROTOCOL_VERSION) {
 		message = xasprintf("the host speaks protocol version %lld, this agent (%s) speaks %d: "
-			"use the agent that came with the host's Provium", (long long)version, PACKAGE_VERSION,
-			PROTOCOL_VERSION);
+			"use the agent that came with the host's Provium",
+			(long long)version, PACKAGE_VERSION, PROTOCOL_VERSION);
 		fail_kind(o, WIRE_UNSUPPORTED, message);
 		free(message);
 		return;
@@ -259,7 +259,8 @@ static void run(struct muxop *o, const msgpack_object *body)
 			return;
 		}
 	}
-	message = xasprintf("the mux knows no request `%.*s`", (int)(name->size < 64 ? name->size : 64), name->ptr);
+	message = xasprintf("the mux knows no request `%.*s`", (int)(name->size < 64 ? name->size : 64),
+		name->ptr);
 	fail_kind(o, WIRE_UNSUPPORTED, message);
 	free(message);
 }
@@ -271,7 +272,8 @@ void mux_request(struct mux *m, struct peers *ps, uint32_t id, const uint8_t *p,
 	size_t off = 0;
 
 	o.args.zone = msgpack_zone_new(1024);
-	if (o.args.zone && msgpack_unpack((const char *)p, n, &off, o.args.zone, &body) == MSGPACK_UNPACK_SUCCESS)
+	if (o.args.zone &&
+	    msgpack_unpack((const char *)p, n, &off, o.args.zone, &body) == MSGPACK_UNPACK_SUCCESS)
 		run(&o, &body);
 	else
 		fail_kind(&o, WIRE_INTERNAL, "the request cannot be decoded");

@@ -149,7 +149,8 @@ static int apply(const struct wanted *w, char name[IF_NAMESIZE])
 	if (!err)
 		err = set_name(fd, &l, w->name);
 	for (uint32_t i = 0; i < w->naddrs && !err; i++)
-		err = rtnl_add_address(fd, l.index, w->addrs[i].family, w->addrs[i].bytes, w->addrs[i].prefix);
+		err = rtnl_add_address(fd, l.index, w->addrs[i].family, w->addrs[i].bytes,
+			w->addrs[i].prefix);
 	if (!err)
 		err = rtnl_set_up(fd, l.index, w->up);
 	if (!err && w->up && rtnl_find(fd, NULL, "lo", &lo) == 0 && !lo.up)

@@ -19,10 +19,10 @@
 #include "agent.h"
 #include "executor.h"
 
-#define QUEUE_MAX (16u << 20)		/* bytes that may wait for a stuck executor before requests are refused */
-#define GRACE 200000000			/* ns between an executor's end and its connection's, in either order */
-#define ENDED_MAX 1024			/* ended workers that can still be joined */
-#define BULK_FROM 4096			/* an event this long makes its stream a bulk one */
+#define QUEUE_MAX (16u << 20)	/* bytes that may wait for a stuck executor before requests are refused */
+#define GRACE 200000000		/* ns between an executor's end and its connection's, in either order */
+#define ENDED_MAX 1024		/* ended workers that can still be joined */
+#define BULK_FROM 4096		/* an event this long makes its stream a bulk one */
 
 static void peer_frame(void *arg, const uint8_t *p, size_t n, const struct wire_head *h, size_t body);
 static void peer_closed(void *arg, int err);
@@ -48,7 +48,7 @@ struct peer {
 	struct conn *conn;		/* NULL when finished */
 	bool exited, closed;
 	int wstatus;
-	uint32_t resetting;		/* what came from it before it confirms this generation is dropped; 0: none */
+	uint32_t resetting;	/* what it says is dropped until it confirms this generation; 0: none */
 	struct pending *pending;
 	size_t npending, pending_cap;
 	struct ev_timer grace;
@@ -115,7 +115,8 @@ static void pending_remove(struct peer *e, struct pending *q)
 	*q = e->pending[--e->npending];
 }
 
-static void fail_request(struct peers *ps, uint32_t channel, uint32_t id, const char *kind, const char *message)
+static void fail_request(struct peers *ps, uint32_t channel, uint32_t id, const char *kind,
+	const char *message)
 {
 	mux_send(ps->mux, frame_error(channel, id, kind, message), CONN_EXPRESS);
 }
@@ -187,12 +188,13 @@ static void route_request(struct peer *e, const uint8_t *p, size_t n, const stru
 	char *message;
 
 	if (pending_find(e, h->id)) {
-		fail_request(e->all, h->channel, h->id, WIRE_BAD_REQUEST, "this id is in use on this channel");
+		fail_request(e->all, h->channel, h->id, WIRE_BAD_REQUEST,
+			"this id is in use on this channel");
 		return;
 	}
 	if (conn_queued(e->conn) > QUEUE_MAX) {
-		message = xasprintf("process %d of channel %u is stuck: %zu bytes of requests wait for it already",
-			(int)e->pid, h->channel, conn_queued(e->conn));
+		message = xasprintf("process %d is stuck: %zu bytes of requests wait for it already",
+			(int)e->pid, conn_queued(e->conn));
 		fail_request(e->all, h->channel, h->id, WIRE_INTERNAL, message);
 		free(message);
 		return;

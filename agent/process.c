@@ -1,10 +1,10 @@
 /*
  * Processes that an executor started: their streams and their end.
  *
- * An exec is answered when the program is reaped and both output streams are at their end. A background process that
- * keeps a stream open must not hang it for ever: LINGER without output after the program's end is taken for the
- * end, and LINGER_MAX in any case, except while the host lets us wait for credit. What such a process writes later
- * is read and dropped, so that it does not die of SIGPIPE.
+ * An exec is answered when the program is reaped and both output streams are at their end. A background
+ * process that keeps a stream open must not hang it for ever: LINGER without output after the program's end
+ * is taken for the end, and LINGER_MAX in any case, except while the host lets us wait for credit. What such
+ * a process writes later is read and dropped, so that it does not die of SIGPIPE.
  */
 #include "process.h"
 
@@ -221,7 +221,8 @@ static struct process *process_new(struct call *c, enum process_kind kind, pid_t
 	return p;
 }
 
-int process_start(struct call *c, struct launch *l, enum process_kind kind, bool with_stdin, struct process **out)
+int process_start(struct call *c, struct launch *l, enum process_kind kind, bool with_stdin,
+	struct process **out)
 {
 	int theirs[3] = {-1, -1, -1}, ours[3] = {-1, -1, -1};
 	pid_t pid;

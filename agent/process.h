@@ -21,7 +21,8 @@ enum process_kind {
 };
 
 /* Starts what l says for a call, whose streams its output goes to. -errno on failure. */
-int process_start(struct call *c, struct launch *l, enum process_kind kind, bool with_stdin, struct process **out);
+int process_start(struct call *c, struct launch *l, enum process_kind kind, bool with_stdin,
+	struct process **out);
 uint32_t process_handle(const struct process *p);
 pid_t process_pid(const struct process *p);
 /* A PROCESS_EXEC only: the group is killed when it still runs after ns. */

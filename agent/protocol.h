@@ -38,21 +38,24 @@
  *   worker_signal {channel, signal?} -> {}      SIGKILL when absent; fine when it has ended already
  *
  * channels 1.. (executors)
- *   exec      {argv: [str], env?: {}, env_clear?: bool, cwd?, stdin?: bool, timeout?: ns, tty?: bool, user?: str}
- *             events: [0, bin] from the host when stdin is true, ended by [0, nil]; [1, bin], [2, bin] output,
- *             each ended by nil before the reply.
+ *   exec      {argv: [str], env?: {}, env_clear?: bool, cwd?, stdin?: bool, timeout?: ns, tty?: bool,
+ *             user?: "name" | "uid[:gid]"}
+ *             events: [0, bin] from the host when stdin is true, ended by [0, nil]; [1, bin], [2, bin]
+ *             output, each ended by nil before the reply.
  *             -> {status: "exited" | "signalled" | "timed_out", code, signal, duration}
+ *             code: -1 signalled, -2 timed out; signal: 0 exited
  *             A program that cannot be executed is an error with its errno.
- *   spawn     like exec without timeout and stdin -> {handle, pid}   stdin is a pipe; events [1|2, bin|nil] go on
- *             under this id after the reply until both streams have ended
+ *   spawn     like exec without timeout and stdin -> {handle, pid}   stdin is a pipe; events
+ *             [1|2, bin|nil] go on under this id after the reply until both streams have ended
  *   wait      {handle} -> {status, code, signal, duration}           any number of times
  *   signal    {handle, signal, group?: bool} -> {}
  *   stdin     {handle, data: bin, eof?: bool} -> {written}           when all of it is written
  *   status    {handle} -> {running: bool, status?, code?, signal?}
  *   release   {handle} -> {}                                         forget a process (killed if it runs)
  *
- *   open      {path, read?, write?, create?, truncate?, append?, exclusive?, nonblock?, perm?} -> {handle, fd}
- *   read      {handle, n} -> {data}             as much as there is, "" at EOF
+ *   open      {path, read?, write?, create?, truncate?, append?, exclusive?, nonblock?, perm?}
+ *             -> {handle, fd}
+ *   read      {handle, n} -> {data}             as much as there is, at most 16 MiB, "" at EOF; pread alike
  *   write     {handle, data} -> {written}       all of it
  *   pread     {handle, off, n} -> {data}        pwrite {handle, off, data} -> {written}
  *   seek      {handle, off, whence: "set"|"cur"|"end"} -> {off}
@@ -61,23 +64,29 @@
  *             longer than max: error EFBIG
  *   put_file  {path, mode?, atomic?, append?} events from the host [0, bin].. [0, nil] -> {size}
  *   stat      {path, follow} -> {size, mtime, mtime_ns, perm, uid, gid, nlink, ino, entry_type}
+ *             mtime is in seconds, mtime_ns the same instant in nanoseconds
  *             entry_type: file directory symlink fifo socket block char
  *   listdir   {path} -> {entries: [[name, entry_type]]}      unsorted; "." and ".." left out
  *   mkdir     {path, parents?, perm?} -> {}     unlink {path, recursive?} -> {}
  *   rename    {from, to} -> {}                  chmod  {path, mode} -> {}
  *
- *   syscall   {nr, args: [int]{0..6}, bufs?: [bin | len], ptrs?: [slot], nested?: [[parent, child, offset]], align?, async?: bool}
- *             ptrs[i] is the zero-based argument slot that receives bufs[i]'s address, -1 for none; nested indices are zero-based
+ *   syscall   {nr, args: [int]{0..6}, bufs?: [bin | len], ptrs?: [slot], nested?: [[parent, child, offset]],
+ *             align?, async?: bool}
+ *             ptrs[i] is the zero-based argument slot that receives bufs[i]'s address, -1 for none; nested
+ *             indices are zero-based
  *             -> {ret, errno, bufs: [bin]}      async: on a thread of its own; timeout?: ns for async
  *   ioctl     {fd, cmd, data?: bin | int, bufs?, ptr_offsets?: [offset]} -> {ret, errno, data, bufs}
  *   read_mem  {addr, n} -> {data} | error       write_mem {addr, data} -> {} | error
  *   clock_get {} -> {ns}        clock_set {ns} -> {}        sleep {ns} -> {}     (guest CLOCK_MONOTONIC)
  *   net_configure {mac, name?, addrs: [str "a.b.c.d/n" or v6], up: bool, hosts?: str block} -> {name}
  *   load_module {path, params?} -> {}
- *   tail      {path | handle | fd, start?: "end" | "start" | offset, follow?: "name"} -> {} then events [0, bin].. [0, nil]
+ *   tail      {path | handle | fd, start?: "end" | "start" | offset, follow?: "name"} -> {}
+ *             then events [0, bin].. [0, nil]; a negative offset counts from the end
  *   unsubscribe {id} -> {}                      ends the events of an earlier tail or spawn
- *   batch     {ops: [[op, {params}]]} -> {results: [[true, {}] | [false, {error}]]}   in order, no short-circuit
- *             get_file and put_file inside a batch carry their data in `data`, at most WIRE_BATCH_MAX each
+ *   batch     {ops: [[op, {params}]]} -> {results: [[true, {}] | [false, {error}]]}
+ *             in order, no short-circuit; not spawn, tail, batch
+ *             get_file and put_file inside a batch carry their data in `data`, exec in `stdin` (bin),
+ *             `stdout` and `stderr`, at most WIRE_BATCH_MAX each
  */
 #ifndef PROVIUM_PROTOCOL_H
 #define PROVIUM_PROTOCOL_H
@@ -89,7 +98,7 @@
 
 #define WIRE_FRAME_MAX (64u << 20)	/* bytes of one frame's body */
 #define WIRE_DEPTH_MAX 32		/* nesting of one frame */
-#define WIRE_OBJECTS_MAX (4u << 20)	/* msgpack objects in one frame: decoded, each takes 24 bytes or more */
+#define WIRE_OBJECTS_MAX (4u << 20)	/* msgpack objects in one frame: each takes 24 bytes, decoded */
 #define WIRE_PIECE (64u << 10)		/* bytes in one event */
 #define WIRE_WINDOW (1u << 20)		/* credit a stream starts with */
 #define WIRE_BATCH_MAX (16u << 20)

@@ -21,7 +21,8 @@ static bool makes_process(long nr)
 	return nr == SYS_clone;
 }
 
-/* The new process may share this one's memory and have a stack of its own, or none: it must not touch either. */
+/* The new process may share this one's memory and have a stack of its own, or none: it must not touch
+ * either. */
 #if defined(__x86_64__)
 
 static long forking_call(long nr, const long args[6])
@@ -40,7 +41,8 @@ static long forking_call(long nr, const long args[6])
 		"syscall\n\t"
 		"1:"
 		: "=a"(ret)
-		: "a"(nr), "D"(args[0]), "S"(args[1]), "d"(args[2]), "r"(r10), "r"(r8), "r"(r9), [end] "i"(SYS_exit)
+		: "a"(nr), "D"(args[0]), "S"(args[1]), "d"(args[2]), "r"(r10), "r"(r8), "r"(r9),
+		  [end] "i"(SYS_exit)
 		: "rcx", "r11", "memory", "cc");
 	return ret;
 }

@@ -98,6 +98,7 @@ int rtnl_find(int fd, const uint8_t mac[6], const char *name, struct rtnl_link *
 	static char answer[ANSWER_MAX] __attribute__((aligned(8)));
 	struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
 	struct rtnl_link link;
+	struct nlmsghdr *h;
 	bool found = false;
 	struct message m;
 	ssize_t n;
@@ -109,7 +110,7 @@ int rtnl_find(int fd, const uint8_t mac[6], const char *name, struct rtnl_link *
 		n = recv(fd, answer, sizeof(answer), 0);
 		if (n < 0)
 			return -errno;
-		for (struct nlmsghdr *h = (struct nlmsghdr *)answer; NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n)) {
+		for (h = (struct nlmsghdr *)answer; NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n)) {
 			if (h->nlmsg_type == NLMSG_DONE)
 				return found ? 0 : -ENODEV;
 			if (h->nlmsg_type == NLMSG_ERROR)

@@ -15,7 +15,8 @@ struct sink;
  * sink_forget. */
 typedef void sink_fn(void *arg, size_t n, int err);
 
-/* Takes the descriptor. `blocking`: it blocks when full, so that only small pieces are written when it is ready. */
+/* Takes the descriptor. `blocking`: it blocks when full, so that only small pieces are written when it is
+ * ready. */
 struct sink *sink_new(struct ev *ev, int fd, bool blocking);
 /* Copies; done may be NULL. */
 void sink_write(struct sink *s, const void *p, size_t n, sink_fn *done, void *arg);

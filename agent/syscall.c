@@ -1,7 +1,8 @@
 /*
  * Raw system calls with buffers: syscall and ioctl.
  *
- * They run on the executor's one thread, so that what they change stays; an asynchronous one has a thread of its own.
+ * They run on the executor's one thread, so that what they change stays; an asynchronous one has a thread of
+ * its own.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -97,7 +98,8 @@ static size_t parse_align(struct args *a)
 }
 
 /* Writes the address of one buffer into another. */
-static void patch(struct request *r, struct args *a, const char *what, uint64_t parent, uint64_t child, uint64_t off)
+static void patch(struct request *r, struct args *a, const char *what, uint64_t parent, uint64_t child,
+	uint64_t off)
 {
 	uintptr_t addr;
 
@@ -125,8 +127,8 @@ static void parse_nested(struct request *r, struct args *a)
 			args_refuse(a, "`nested`: each should be [parent, child, offset]");
 			return;
 		}
-		patch(r, a, "nested", args_as_word(a, &t->ptr[0], "nested"), args_as_word(a, &t->ptr[1], "nested"),
-			args_as_word(a, &t->ptr[2], "nested"));
+		patch(r, a, "nested", args_as_word(a, &t->ptr[0], "nested"),
+			args_as_word(a, &t->ptr[1], "nested"), args_as_word(a, &t->ptr[2], "nested"));
 	}
 }
 
@@ -249,7 +251,8 @@ void op_syscall(struct call *c)
 
 	r->c = c;
 	if (timeout && !async)
-		args_refuse(&c->args, "`timeout` needs `async`: nothing can stop a call on the executor's own thread");
+		args_refuse(&c->args,
+			"`timeout` needs `async`: nothing can stop a call on the executor's own thread");
 	parse_syscall(r, &c->args, &err);
 	if (!parsed(r, err))
 		return;
@@ -265,7 +268,8 @@ void op_syscall(struct call *c)
 
 static void parse_ioctl(struct request *r, struct args *a, int *err)
 {
-	const msgpack_object_array *bufs = args_opt_array(a, "bufs"), *offsets = args_opt_array(a, "ptr_offsets");
+	const msgpack_object_array *bufs = args_opt_array(a, "bufs");
+	const msgpack_object_array *offsets = args_opt_array(a, "ptr_offsets");
 	const msgpack_object *data = args_find(a, "data");
 	const msgpack_object *const *items;
 	uint32_t n;

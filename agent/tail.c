@@ -1,8 +1,8 @@
 /*
  * What is appended to a file, or comes out of a descriptor: tail.
  *
- * A plain file is read to its end, then inotify says when to go on; pipes, sockets and devices are read when they are
- * ready, until their end. A file that got shorter is read from its beginning again.
+ * A plain file is read to its end, then inotify says when to go on; pipes, sockets and devices are read when
+ * they are ready, until their end. A file that got shorter is read from its beginning again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -127,7 +127,8 @@ static void notified(void *arg, uint32_t events)
 	while ((n = read(t->notify.fd, text, sizeof(text))) > 0) {
 		for (char *p = text; p < text + n; p += sizeof(*e) + e->len) {
 			e = (const struct inotify_event *)p;
-			if (t->path && e->wd != t->file_watch && e->len && strcmp(e->name, base_name(t->path)) == 0)
+			if (t->path && e->wd != t->file_watch && e->len &&
+			    strcmp(e->name, base_name(t->path)) == 0)
 				t->rotated = true;
 		}
 	}

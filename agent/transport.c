@@ -76,8 +76,8 @@ static void listen_vsock(struct transports *t)
 		return;
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0) {
 		if (errno == EADDRINUSE)
-			agent_complain("vsock port %u is in use by another program: only the virtio-serial port "
-				"will be served", t->port);
+			agent_complain("vsock port %u is in use by another program: "
+				"only the virtio-serial port will be served", t->port);
 		t->vsock_busy = errno == EADDRINUSE;
 		close(fd);
 		return;
@@ -92,7 +92,8 @@ static void listen_unix(struct transports *t, const char *path)
 	int fd;
 
 	if (strlen(path) >= sizeof(addr.sun_path))
-		agent_die("--socket %s: longer than %zu bytes, use a shorter path", path, sizeof(addr.sun_path) - 1);
+		agent_die("--socket %s: longer than %zu bytes, use a shorter path", path,
+			sizeof(addr.sun_path) - 1);
 	strcpy(addr.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0)

@@ -17,7 +17,7 @@ size_t wire_check(const uint8_t *p, size_t n, const char **why);
 int wire_check_frame(const uint8_t *p, size_t n, const char **why);
 
 struct wire_head { uint32_t type, channel, id; };
-/* Reads the first three elements of a frame. Returns where its body begins, or 0 when they are not as they should be. */
+/* Reads the first three elements of a frame. Returns where its body begins, or 0 when they are no head. */
 size_t wire_head(const uint8_t *p, size_t n, struct wire_head *h);
 
 uint32_t wire_get_u32(const uint8_t *p);	/* big-endian */
