@@ -473,6 +473,7 @@ static void cancelled_while_pending(void **state)
 	struct world *w = *state;
 	struct initramfs_job *a, *b;
 	struct event *ev = NULL;
+	int before;
 
 	add_file(w, "/cancelled", "x", 0);
 	a = initramfs_build(w->vmm, &w->profile, &w->options, built, w, NULL);
@@ -482,13 +483,14 @@ static void cancelled_while_pending(void **state)
 	timer_start(w->loop, &ev, 1, stop_cb, w->loop);	/* both wait for one helper now */
 	w->wanted = 99;
 	loop_run(w->loop);
+	before = w->calls;	/* on a busy machine the helper may have been as quick as the timer */
 	initramfs_job_free(a);
 	initramfs_job_free(b);
 	timer_stop(&ev);
 	timer_start(w->loop, &ev, 200000000, stop_cb, w->loop);
 	loop_run(w->loop);
 	timer_stop(&ev);
-	assert_int_equal(w->calls, 0);
+	assert_int_equal(w->calls, before);
 	assert_non_null(build(w));
 }
 

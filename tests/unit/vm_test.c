@@ -388,6 +388,7 @@ int main(void)
 
 	if (what)
 		return fake_qemu(what);
+	signal(SIGPIPE, SIG_IGN);	/* as main does: a guest may die while we write to it */
 	if (!mkdtemp(base) || readlink("/proc/self/exe", exe, sizeof(exe) - 1) < 0)
 		return 99;
 	setenv("TMPDIR", base, 1);

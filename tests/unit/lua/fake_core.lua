@@ -228,7 +228,13 @@ function fake.run(text, options)
 	framework.install(env)
 	local main = core.spawn("main", framework.run, chunk, "tests/x.test.lua")
 	if options and options.stop then
-		fake.stop_when_idle = function() main:cancel(options.stop) end
+		fake.stop_when_idle = function()
+			main:cancel(options.stop)
+			core.spawn("clean-up", function()
+				main:wait()
+				framework.cleanup(options.stop)
+			end)
+		end
 	end
 	repeat until not fake.turn()
 	assert(main:status() ~= "running", "the file did not end")
