@@ -19,13 +19,25 @@ local function shim(op)
 	end
 end
 
+-- What a task runs: its function under a protected call, so that what an error or a cancellation unwinds is
+-- closed (`<close>`) while it may still wait, and its variables can be collected.
+local xpcall, caught = xpcall, core.caught
+
+local function pass(...)
+	return ...
+end
+
+local function body(fn, ...)
+	return pass(xpcall(fn, caught, ...))	-- no tail call: it would show in tracebacks
+end
+
 -- A yield that comes out of a user's coroutine is either the user's own (handed to whoever
 -- resumed it) or the scheduler's (an op waits, or the slice is over): that one goes on outwards, and
 -- what the scheduler resumes us with goes back in.
 
 local resume, yield, create = coroutine.resume, coroutine.yield, coroutine.create
 local status, isyieldable = coroutine.status, coroutine.isyieldable
-local scheduled, block, at_top = core.scheduled, core.block, core.at_top
+local scheduled, resume_blocked, at_top = core.scheduled, core.resume_blocked, core.at_top
 local waiting = setmetatable({}, { __mode = "k" })
 local step
 
@@ -42,11 +54,6 @@ function step(co, ok, ...)
 	return ok, ...
 end
 
-local function unblock(...)
-	block(-1)
-	return ...
-end
-
 function coroutine.resume(co, ...)
 	if waiting[co] then
 		return false, "cannot resume a coroutine that waits for a guest"
@@ -54,8 +61,7 @@ function coroutine.resume(co, ...)
 	if isyieldable() then
 		return step(co, resume(co, ...))
 	end
-	block(1)
-	return unblock(resume(co, ...))
+	return resume_blocked(resume, co, ...)
 end
 
 function coroutine.yield(...)
@@ -97,4 +103,4 @@ function debug.sethook()
 	raise("debug.sethook: hooks belong to the runtime, which preempts computing code with them")
 end
 
-return shim
+return shim, body

@@ -21,12 +21,13 @@
 #define UNYIELDABLE_MAX_NS (2 * INT64_C(1000000000))
 
 static int core_raise(lua_State *L);
+static int core_caught(lua_State *L);
 static int core_scheduled(lua_State *L);
-static int core_block(lua_State *L);
+static int core_resume_blocked(lua_State *L);
 static int core_at_top(lua_State *L);
 static const luaL_Reg core_functions[];
 
-static const char shim_key, embedded_prefix[] = "=provium:";
+static const char shim_key, body_key, embedded_prefix[] = "=provium:";
 
 static void *capped_alloc(void *ud, void *p, size_t old, size_t new)
 {
@@ -39,8 +40,10 @@ static void *capped_alloc(void *ud, void *p, size_t old, size_t new)
 		s->used -= old;
 		return NULL;
 	}
-	if (new > old && s->used + (new - old) > s->cap + (s->current ? 0 : RUNTIME_SLACK))
+	if (new > old && s->used + (new - old) > s->cap + (s->current ? 0 : RUNTIME_SLACK)) {
+		s->starved = true;
 		return NULL;
+	}
 	p = realloc(p, new);
 	if (p)
 		s->used += new - old;
@@ -54,6 +57,15 @@ struct state *state_of(lua_State *L)
 
 	lua_getallocf(L, &ud);
 	return ud;
+}
+
+void state_feed(struct state *s)
+{
+#if LUA_VERSION_NUM < 504
+	if (s->starved)
+		lua_gc(s->L, LUA_GCCOLLECT, 0);
+#endif
+	s->starved = false;
 }
 
 static int panic(lua_State *L)
@@ -70,13 +82,19 @@ static int open_libraries(lua_State *L)
 	luaL_openlibs(L);
 	lua_newtable(L);
 	luaL_setfuncs(L, core_functions, 0);
-	if (state_call_embedded(L, "shim", 1, 1, &e) < 0) {
+	if (state_call_embedded(L, "shim", 1, 2, &e) < 0) {
 		lua_pushstring(L, e.msg);
 		err_release(&e);
 		return lua_error(L);
 	}
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &body_key);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &shim_key);
 	return 0;
+}
+
+static void set_hook(lua_State *L, int count)
+{
+	lua_sethook(L, state_hook, LUA_MASKCOUNT, count);
 }
 
 struct state *state_new(struct loop *l, size_t memory_cap)
@@ -96,7 +114,7 @@ struct state *state_new(struct loop *l, size_t memory_cap)
 	/* Compiled traces run no hooks: a loop in one could not be preempted. */
 	luaJIT_setmode(s->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
 #endif
-	lua_sethook(s->L, state_hook, LUA_MASKCOUNT, HOOK_COUNT);
+	set_hook(s->L, HOOK_COUNT);
 	return s;
 }
 
@@ -186,6 +204,17 @@ static void report_stall_once(struct task *t, lua_State *L, int64_t spent)
 	lua_pop(L, 1);
 }
 
+/*
+ * Ends a computation that is overdue and cannot be preempted. Code that swallows the error may go on with more
+ * of the same, so from now on every instruction is looked at: the first one that can yield will.
+ */
+static void raise_overdue(lua_State *L, struct task *t, const char *message)
+{
+	set_hook(t->co, 1);
+	set_hook(L, 1);
+	lua_raise(L, "%s", message);
+}
+
 /* Every HOOK_COUNT instructions: ends a cancelled computation, preempts one whose slice is over. */
 void state_hook(lua_State *L, lua_Debug *ar)
 {
@@ -197,22 +226,25 @@ void state_hook(lua_State *L, lua_Debug *ar)
 	if (!t || s->yielding)
 		return;
 	spent = now_ns() - t->slice_start;
-	/* One that swallows this for a whole slice is preempted like any other, so that it can be dropped. */
-	if (t->cancel_reason && (spent < SLICE_NS || !lua_isyieldable(L) || s->blocked)) {
-		lua_raise(L, "%s", t->cancel_reason);
+	if (spent < SLICE_NS) {
+		if (lua_gethookcount(L) != HOOK_COUNT)
+			set_hook(L, HOOK_COUNT);
+		if (t->cancel_reason)
+			lua_raise(L, "%s", t->cancel_reason);
 		return;
 	}
-	if (spent < SLICE_NS)
-		return;
 	if (spent > STALL_NS)
 		report_stall_once(t, L, spent);
+	/* A cancelled task too: it may swallow the error again and again. */
 	if (lua_isyieldable(L) && !s->blocked) {
 		s->yielding = s->preempted = true;
 		lua_yield(L, 0);
 		return;
 	}
+	if (t->cancel_reason)
+		raise_overdue(L, t, t->cancel_reason);
 	if (spent > UNYIELDABLE_MAX_NS)
-		lua_raise(L, "computed for 2 s where Lua cannot be preempted (a table.sort comparator, "
+		raise_overdue(L, t, "computed for 2 s where Lua cannot be preempted (a table.sort comparator, "
 			"a string.gsub callback, a metamethod called from C); everything else waited meanwhile");
 }
 
@@ -267,6 +299,11 @@ int lua_raise(lua_State *L, const char *fmt, ...)
 	return lua_error(L);
 }
 
+void state_push_body(lua_State *L)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &body_key);
+}
+
 void lua_push_op(lua_State *L, lua_CFunction fn)
 {
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &shim_key);
@@ -291,6 +328,15 @@ static int core_raise(lua_State *L)
 	return lua_error(L);
 }
 
+/* caught(error) -> error: the message handler of a task's body. */
+static int core_caught(lua_State *L)
+{
+	luaL_traceback(L, L, NULL, 1);
+	task_set_traceback(task_current(L), lua_tostring(L, -1));
+	lua_settop(L, 1);
+	return 1;
+}
+
 /* scheduled() -> whether the yield that has just come out of a coroutine is on its way to the run queue. */
 static int core_scheduled(lua_State *L)
 {
@@ -298,11 +344,19 @@ static int core_scheduled(lua_State *L)
 	return 1;
 }
 
-/* block(n): enters (1) or leaves (-1) a coroutine.resume made where Lua cannot yield. */
-static int core_block(lua_State *L)
+/*
+ * resume_blocked(resume, co, ...) -> what resume returns, for a place where Lua cannot yield: what runs in
+ * the coroutine can neither wait nor be preempted. In C, so that no raising hook can miss the decrement.
+ */
+static int core_resume_blocked(lua_State *L)
 {
-	state_of(L)->blocked += (int)luaL_checkinteger(L, 1);
-	return 0;
+	struct state *s = state_of(L);
+	int r;
+
+	s->blocked++;
+	r = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+	s->blocked--;
+	return r == LUA_OK ? lua_gettop(L) : lua_error(L);
 }
 
 /* at_top() -> whether the running coroutine is the task's own. */
@@ -316,8 +370,9 @@ static int core_at_top(lua_State *L)
 
 static const luaL_Reg core_functions[] = {
 	{ "raise", core_raise },
+	{ "caught", core_caught },
 	{ "scheduled", core_scheduled },
-	{ "block", core_block },
+	{ "resume_blocked", core_resume_blocked },
 	{ "at_top", core_at_top },
 	{ NULL, NULL },
 };

@@ -72,20 +72,24 @@ void runqueue_turn(struct runqueue *q)
 struct task *task_spawn(lua_State *L, int nargs, const char *name)
 {
 	struct state *s = state_of(L);
+	lua_State *co = lua_newthread(L);	/* these two may raise when the memory cap is reached */
+	int ref = luaL_ref(L, LUA_REGISTRYINDEX);
 	struct task *t = xcalloc(1, sizeof(*t));
 
 	t->state = s;
 	t->name = xstrdup(name);
 	t->refs = 2;
-	t->start_args = nargs;
+	t->start_args = nargs + 1;
 	TAILQ_INIT(&t->done);
-	t->co = lua_newthread(L);
-	t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+	t->co = co;
+	t->ref = ref;
 #if LUA_VERSION_NUM >= 504
 	/* A thread inherits its maker's hook, but L may be one that user code made without. */
 	lua_sethook(t->co, state_hook, LUA_MASKCOUNT, lua_gethookcount(s->L));
 #endif
-	lua_xmove(L, t->co, nargs + 1);
+	state_push_body(L);
+	lua_insert(L, -nargs - 2);
+	lua_xmove(L, t->co, nargs + 2);
 	TAILQ_INSERT_TAIL(&s->tasks, t, state_entry);
 	t->status = TASK_RUNNABLE;
 	log_debug("task", "arm %s", name);
@@ -240,11 +244,28 @@ static void after_yield(struct task *t)
 	}
 }
 
+/*
+ * Cancelled, and never to be resumed (again). Its stack is left as it is: other functions may share its
+ * variables, and unwinding it would run code of the test outside of any task.
+ */
+static void end_unresumed(struct task *t)
+{
+	t->traceback = task_traceback(t);
+	lua_checkstack(t->co, 1);
+	lua_pushstring(t->co, t->cancel_reason);
+	task_over(t, TASK_CANCELLED);
+}
+
 void task_resume(struct task *t)
 {
 	struct state *s = t->state;
 	int nargs, nres = 0, r;
 
+	if (t->start_args >= 0 && t->cancel_reason) {	/* cancelled before its first slice: nothing of it runs */
+		end_unresumed(t);
+		return;
+	}
+	state_feed(s);
 	nargs = push_resume_values(t);
 	t->status = TASK_RUNNING;
 	t->slice_start = now_ns();
@@ -258,18 +279,25 @@ void task_resume(struct task *t)
 		return;
 	}
 	s->yielding = s->preempted = false;
-	s->blocked = 0;
-	if (r == LUA_OK) {
-		/* Only the results stay. */
-		while (lua_gettop(t->co) > nres)
+	if (t->wait) {	/* what armed it has raised instead of yielding */
+		wait_cancel_and_free(t->wait);
+		t->wait = NULL;
+	}
+	if (r == LUA_OK && lua_toboolean(t->co, -nres)) {
+		while (lua_gettop(t->co) >= nres)	/* only the function's results stay */
 			lua_remove(t->co, 1);
 		task_over(t, TASK_DONE);
 		return;
 	}
-	luaL_traceback(s->L, t->co, NULL, 0);
-	t->traceback = xstrdup(lua_tostring(s->L, -1));
-	lua_pop(s->L, 1);
+	if (!t->traceback)	/* out of memory is not caught with a traceback */
+		t->traceback = task_traceback(t);
 	task_over(t, t->cancel_reason ? TASK_CANCELLED : TASK_FAILED);
+}
+
+void task_set_traceback(struct task *t, const char *traceback)
+{
+	free(t->traceback);
+	t->traceback = xstrdup(traceback);
 }
 
 /* It has swallowed the cancellation for too long: it is never resumed again. */
@@ -283,10 +311,7 @@ static void drop_cb(evutil_socket_t fd, short what, void *arg)
 		wait_cancel_and_free(t->wait);
 		t->wait = NULL;
 	}
-	t->traceback = task_traceback(t);
-	lua_settop(t->co, 0);
-	lua_pushstring(t->co, t->cancel_reason);
-	task_over(t, TASK_CANCELLED);
+	end_unresumed(t);
 }
 
 void task_cancel(struct task *t, const char *reason)

@@ -50,16 +50,23 @@ struct state {
 	struct loop *loop;
 	lua_State *L;
 	size_t used, cap;
+	bool starved;		/* an allocation was refused */
 	struct task_list tasks;
 	struct task *current;
 	void *user;
 	bool yielding;		/* a wait or the hook has yielded, and it has not reached the run queue yet */
 	bool preempted;		/* that yield was the hook's */
-	unsigned blocked;	/* coroutine.resume calls that were made where Lua cannot yield */
+	unsigned blocked;	/* coroutine.resume calls, not over yet, that were made where Lua cannot yield */
 	bool stopping;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
 };
+
+/* Pushes the function that runs a task's function under a protected call: body(fn, ...) -> true, results... |
+ * false, error (lua/shim.lua). */
+void state_push_body(lua_State *L);
+/* Where the error was raised that ends the task, told before its stack unwinds. */
+void task_set_traceback(struct task *t, const char *traceback);
 
 /* Gives the task one slice; from the run queue only. */
 void task_resume(struct task *t);
@@ -71,6 +78,9 @@ int wait_push_and_free(struct wait *w, lua_State *co);
 /* Stops and frees a wait whose task is cancelled. */
 void wait_cancel_and_free(struct wait *w);
 
+/* Collects garbage before the next slice when an allocation was refused: LuaJIT does not before it gives up, and
+ * its next cycle may be far. */
+void state_feed(struct state *s);
 /* The count hook of every state (state.c). */
 void state_hook(lua_State *L, lua_Debug *ar);
 /* A task of the state is over. */

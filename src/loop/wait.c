@@ -76,14 +76,10 @@ static int protected_push(lua_State *L)
 	return push_results(L, lua_touserdata(L, 1));
 }
 
-/*
- * A suspended coroutine has no protected call of its own that could catch a result too large for
- * the memory cap, so results are made on the main thread and moved over.
- */
-int wait_push_and_free(struct wait *w, lua_State *co)
+/* Whatever happens w is freed: a result too large for the memory cap becomes (false, message). */
+static int push_and_free(lua_State *L, struct wait *w)
 {
-	lua_State *L = w->task->state->L;
-	int base = lua_gettop(L), n;
+	int base = lua_gettop(L);
 
 	lua_pushcfunction(L, protected_push);
 	lua_pushlightuserdata(L, w);
@@ -91,13 +87,21 @@ int wait_push_and_free(struct wait *w, lua_State *co)
 		lua_pushboolean(L, 0);
 		lua_insert(L, -2);
 	}
-	n = lua_gettop(L) - base;
+	wait_free(w);
+	return lua_gettop(L) - base;
+}
+
+/* A suspended coroutine can make no protected call, so results are made on the main thread and moved over. */
+int wait_push_and_free(struct wait *w, lua_State *co)
+{
+	lua_State *L = w->task->state->L;
+	int n = push_and_free(L, w);
+
 	if (!lua_checkstack(co, n + LUA_MINSTACK)) {
 		lua_pop(L, n);
 		n = 0;
 	}
 	lua_xmove(L, co, n);
-	wait_free(w);
 	return n;
 }
 
@@ -112,13 +116,15 @@ void wait_cancel_and_free(struct wait *w)
 int wait_yield(lua_State *L, struct wait *w)
 {
 	struct state *s = state_of(L);
+	struct task *t = w->task;
+	int n;
 
-	INVARIANT(w->task == s->current && w->task->wait == w);
+	INVARIANT(t == s->current && t->wait == w);
 	if (w->finished) {
-		int n = push_results(L, w);
-
-		w->task->wait = NULL;
-		wait_free(w);
+		t->wait = NULL;
+		s->current = NULL;	/* what the runtime itself needs may go beyond the cap */
+		n = push_and_free(L, w);
+		s->current = t;
 		return n;
 	}
 	s->yielding = true;
@@ -127,11 +133,10 @@ int wait_yield(lua_State *L, struct wait *w)
 
 int wait_abandon(lua_State *L, struct wait *w, const struct err *e)
 {
-	w->task->wait = NULL;
-	lua_pushboolean(L, 0);
-	lua_pushstring(L, e->msg);
-	wait_free(w);
-	return 2;
+	INVARIANT(err_is_set(e));
+	err_copy(&w->err, e);
+	w->finished = true;
+	return wait_yield(L, w);
 }
 
 void wait_finish(struct wait *w)
