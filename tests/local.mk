@@ -1,6 +1,14 @@
 # Unit tests (make check), fuzz targets (--enable-fuzzing), and the suites that tests/run runs on real VMs.
 
-EXTRA_DIST += tests/run tests/demo tests/e2e tests/unit/data tests/unit/lua tests/fuzz/corpus fixtures
+TEST_DATA = \
+	fixtures \
+	tests/run \
+	tests/demo \
+	tests/e2e \
+	tests/fuzz/corpus \
+	tests/unit/lua
+
+EXTRA_DIST += $(TEST_DATA)
 
 UNIT_TESTS = \
 	tests/unit/accel_test \
@@ -22,6 +30,7 @@ UNIT_TESTS = \
 	tests/unit/qmp_test \
 	tests/unit/rerun_test \
 	tests/unit/scan_test \
+	tests/unit/task_test \
 	tests/unit/toml_test \
 	tests/unit/units_test \
 	tests/unit/vm_test
