@@ -94,3 +94,20 @@ end)
 test("os.exit is an error", function(t)
 	nested.fails(t, "os.exit(0)", "os.exit: a test cannot end Provium")
 end)
+
+test("deferred functions run when their file ends before them", function(t)
+	local suite = [[
+		test("a", {parallel = true}, function(t)
+			t:defer(function() sleep("50ms"); print("deferred a") end)
+			sleep(30)
+		end)
+		test("b", {parallel = true}, function(t)
+			t:defer(function() sleep("50ms"); print("deferred b") end)
+			while true do pcall(sleep, 30) end
+		end)]]
+	local r = nested.run(t, suite, "--timeout 500ms")
+	t:assert_eq(r.status, 1)
+	t:assert_contains(r.out, "TIME x.test.lua (0 passed, 2 failed, 0 skipped)")
+	t:assert_contains(r.err, "[a] deferred a")
+	t:assert_contains(r.err, "[b] deferred b")
+end)
