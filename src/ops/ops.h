@@ -12,7 +12,7 @@
 
 struct lease;			/* a share of the pool: src/run/pool.c */
 
-/* What the layer above provides to the Lua face. Filled and owned by src/run/file.c. */
+/* What the layer above provides to the Lua face. Filled and owned by src/run/testfile.c. */
 struct ops_env {
 	struct vmm *vmm;
 	const char *path;		/* the test file, root-relative */
