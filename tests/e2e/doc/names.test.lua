@@ -1,4 +1,5 @@
--- The places that doc/architecture.md names, `file:function`, are there.
+-- What the pages name exists: places in doc/architecture.md, `file:function`; and what exists has its entry in
+-- the manual: flags and configuration keys.
 
 local here = debug.getinfo(1, "S").source:sub(2):match("^(.*)/[^/]*$") or "."
 local TOP = here .. "/../../../"
@@ -24,5 +25,26 @@ test("architecture.md names what exists", function(t)
 	t:assert(n > 60, ("only %d places were found"):format(n))
 	for file in page:gmatch("`([%w_]+/[%w_/]+%.[clh][ua]?[ua]?)`") do
 		t:assert(read(TOP .. file) or read(TOP .. "src/" .. file), "no such file: " .. file)
+	end
+end)
+
+test("provium.1 has every flag", function(t)
+	local page, args = assert((read(TOP .. "doc/provium.1"))), assert((read(TOP .. "src/run/args.c")))
+	local n = 0
+	for name in args:gmatch("\n\t{ \"([%w-]+)\", [%w']+, FLAG_") do
+		n = n + 1
+		-- `list --tests` prints the same as `list`, until it loads the files.
+		t:assert(name == "tests" or page:find("Fl %-" .. name:gsub("%-", "%%-") .. "%f[^%w-]"), "no --" .. name)
+	end
+	t:assert(n > 20, ("only %d flags were found"):format(n))
+end)
+
+test("provium.toml.5 has every key", function(t)
+	local page, config = assert((read(TOP .. "doc/provium.toml.5"))), assert((read(TOP .. "lua/config.lua")))
+	for _, list in ipairs({ "PROVIUM_KEYS", "PROFILE_KEYS", "DISK_KEYS" }) do
+		local keys = config:match("local " .. list .. " = (%b{})")
+		for key in keys:gmatch("([%l_]+) = ") do
+			t:assert(page:find("%f[%w_]" .. key .. "%f[^%w_]"), ("%s: nothing of %s"):format(list, key))
+		end
 	end
 end)

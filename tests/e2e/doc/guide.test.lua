@@ -1,0 +1,32 @@
+-- The files of doc/writing-tests.md: each is run by a provium of its own, on the local backend.
+
+local nested = require("framework.nested")
+
+local here = debug.getinfo(1, "S").source:sub(2):match("^(.*)/[^/]*$") or "."
+local page = assert(io.open(here .. "/../../../doc/writing-tests.md")):read("*a")
+
+local PROFILE = '[provium]\nroots = ["."]\n\n[profiles.guest]\nkernel = "none"\ncmdline = ""\n'
+
+local modules, files = {}, {}
+for name, text in page:gmatch("\n```lua file ?([^\n]*)\n(.-)\n```") do
+	if name ~= "" then
+		modules[name] = text
+	else
+		files[#files + 1] = text
+	end
+end
+
+test("every file runs", function(t)
+	t:assert(#files >= 4)
+	local suite = { ["provium.toml"] = PROFILE }
+	for i, text in ipairs(files) do
+		suite[("guide%d.test.lua"):format(i)] = text
+	end
+	for name, text in pairs(modules) do
+		suite[name] = text
+	end
+	local r = nested.run(t, suite)
+	t:log(r.out .. r.err)
+	t:assert_eq(r.status, 0)
+	t:assert_contains(r.out, " 0 failed, 0 skipped;")
+end)
