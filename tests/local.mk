@@ -1,6 +1,6 @@
 # Unit tests (make check), fuzz targets (--enable-fuzzing), and the suites that tests/run runs on real VMs.
 
-TEST_DATA = \
+TEST_TREES = \
 	fixtures \
 	tests/run \
 	tests/demo \
@@ -8,7 +8,7 @@ TEST_DATA = \
 	tests/fuzz/corpus \
 	tests/unit/lua
 
-EXTRA_DIST += $(TEST_DATA)
+EXTRA_DIST += $(TEST_TREES)
 
 UNIT_TESTS = \
 	tests/unit/accel_test \
