@@ -13,7 +13,7 @@ struct waiter {
 	enum want want;
 	bool due;
 	struct err err;			/* what to tell */
-	vm_done_fn *cb;
+	vm_done_fn *cb;			/* NULL: nobody wants to know */
 	void *arg;
 };
 
@@ -51,7 +51,8 @@ static void deliver(void *arg)
 	w->deferred = false;
 	while ((x = first_due(w))) {
 		TAILQ_REMOVE(&w->list, x, entry);
-		x->cb(x->arg, err_is_set(&x->err) ? &x->err : NULL);
+		if (x->cb)
+			x->cb(x->arg, err_is_set(&x->err) ? &x->err : NULL);
 		err_release(&x->err);
 		free(x);
 	}

@@ -1,0 +1,140 @@
+-- Runs a suite of its own with a provium of its own, on real VMs: in a directory and a $TMPDIR of its own,
+-- with the profiles and the guest images of this tree.
+
+local nested = {}
+local Run = {}
+Run.__index = Run
+
+local function shell(command)
+	local p = io.popen(command)
+	local text = p:read("*a"):gsub("\n$", "")
+	p:close()
+	return text
+end
+
+nested.shell = shell
+
+-- The program that runs this test, unless the environment names another.
+local binary = os.getenv("PROVIUM_BIN") or shell("readlink /proc/$PPID/exe")
+nested.binary = binary
+local here = debug.getinfo(1, "S").source:match("^@(.*)/tests/e2e/fault/nested%.lua$")
+local tree = shell(("cd '%s' && pwd"):format(here))
+
+function nested.read(path)
+	local f = io.open(path, "rb")
+	local text = f and f:read("*a")
+	if f then
+		f:close()
+	end
+	return text
+end
+
+function nested.write(path, text)
+	local f = assert(io.open(path, "wb"))
+	f:write(text)
+	f:close()
+end
+
+function nested.exists(path)
+	local f = io.open(path, "rb")
+	if f then
+		f:close()
+	end
+	return f ~= nil
+end
+
+-- Whether a process lives; one that was killed and is not reaped yet does not.
+function nested.alive(pid)
+	local stat = nested.read(("/proc/%d/stat"):format(pid))
+	local state = stat and stat:match(".*%) (%a)")
+	return state ~= nil and state ~= "Z" and state ~= "X"
+end
+
+function nested.wait_dead(pids, timeout)
+	wait_until(function()
+		for _, pid in ipairs(pids) do
+			if nested.alive(pid) then
+				return false
+			end
+		end
+		return true
+	end, { timeout = timeout, interval = 0.02, desc = "the end of processes " .. table.concat(pids, " ") })
+end
+
+-- Makes a suite: files is one file's text or name -> text; profiles is more text for provium.toml. Its paths
+-- are the tree's own, so the images that are built already are used. Returns the directory.
+function nested.suite(t, files, profiles)
+	local dir = shell("mktemp -d")
+	t:defer(function() os.execute("rm -rf " .. dir) end)
+	os.execute(("ln -s '%s/fixtures' %s/fixtures && mkdir %s/tmp"):format(tree, dir, dir))
+	local toml = nested.read(tree .. "/provium.toml"):gsub("roots = %b[]", 'roots = ["."]')
+	nested.write(dir .. "/provium.toml", toml .. "\n" .. (profiles or ""))
+	for name, text in pairs(type(files) == "string" and { ["x.test.lua"] = files } or files) do
+		nested.write(dir .. "/" .. name, text)
+	end
+	return dir
+end
+
+-- Starts provium in a suite's directory. t's end kills it if it still runs.
+function nested.start(dir, flags)
+	local run = setmetatable({ dir = dir }, Run)
+	os.remove(dir .. "/pid")
+	run.task = co.spawn(function()
+		local _, how, code = os.execute(("cd %s && echo $$ >pid.new && mv pid.new pid && "
+			.. "exec env -u PROVIUM_LOG TMPDIR=%s/tmp PROVIUM_RERUN_STATE=%s/rerun.json NO_COLOR=1 "
+			.. "'%s' %s >out 2>err </dev/null"):format(dir, dir, dir, binary, flags or "-v"))
+		run.ended = now()
+		return { how = how, status = code, out = nested.read(dir .. "/out"), err = nested.read(dir .. "/err") }
+	end)
+	return run
+end
+
+-- Waits for its end: {how = "exit" or "signal", status, out, err}.
+function Run:join(timeout)
+	return self.task:join(timeout)
+end
+
+function Run:pid()
+	self.number = self.number or tonumber(wait_until(function() return nested.read(self.dir .. "/pid") end,
+		{ desc = "the start of the nested provium" }))
+	return self.number
+end
+
+function Run:signal(name)
+	os.execute(("kill -%s %d"):format(name, self:pid()))
+end
+
+-- Waits for a file that the nested suite writes into its directory, and returns its text.
+function Run:wait_file(name, timeout)
+	return wait_until(function()
+		if self.task:status() ~= "running" then
+			local r = self:join()
+			error(("the nested run ended before it wrote %s: status %s\n%s%s"):format(name, r.status, r.out, r.err), 0)
+		end
+		return nested.read(self.dir .. "/" .. name)
+	end, { timeout = timeout or 60, desc = name .. " of the nested suite" })
+end
+
+-- suite, start and join in one.
+function nested.run(t, files, flags, profiles)
+	return nested.start(nested.suite(t, files, profiles), flags):join()
+end
+
+-- Text that a nested suite starts with: write(name, text), exists(name) in its directory.
+nested.prelude = [[
+local function write(name, text)
+	local f = assert(io.open(name .. ".new", "wb")) f:write(text) f:close() assert(os.rename(name .. ".new", name))
+end
+local function exists(name) local f = io.open(name, "rb") if f then f:close() end return f ~= nil end
+]]
+
+-- The process ids that a nested suite wrote into one file, a line each.
+function nested.pids(text)
+	local list = {}
+	for word in text:gmatch("%d+") do
+		list[#list + 1] = tonumber(word)
+	end
+	return list
+end
+
+return nested
