@@ -22,6 +22,7 @@ UNIT_TESTS = \
 	tests/unit/framed_test \
 	tests/unit/framework_test \
 	tests/unit/helper_test \
+	tests/unit/hostile_test \
 	tests/unit/json_test \
 	tests/unit/loop_test \
 	tests/unit/modules_test \

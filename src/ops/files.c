@@ -57,9 +57,13 @@ static int op_stat(lua_State *L)
 	return request_start(L, t, "stat", path, buffer, push_stat);
 }
 
+/* What is no pair of names is left out: the guest is not trusted. */
 static int push_entries(lua_State *L, const msgpack_object *o)
 {
 	const msgpack_object *list = reply_get(o, "entries");
+	const char *name, *type;
+	size_t name_len, type_len;
+	int n = 0;
 
 	lua_newtable(L);
 	if (!list || list->type != MSGPACK_OBJECT_ARRAY)
@@ -67,14 +71,16 @@ static int push_entries(lua_State *L, const msgpack_object *o)
 	for (uint32_t i = 0; i < list->via.array.size; i++) {
 		const msgpack_object *entry = &list->via.array.ptr[i];
 
-		if (entry->type != MSGPACK_OBJECT_ARRAY || entry->via.array.size != 2)
+		if (entry->type != MSGPACK_OBJECT_ARRAY || entry->via.array.size != 2 ||
+		    !object_bytes(&entry->via.array.ptr[0], &name, &name_len) ||
+		    !object_bytes(&entry->via.array.ptr[1], &type, &type_len))
 			continue;
 		lua_createtable(L, 0, 2);
-		lua_pushlstring(L, entry->via.array.ptr[0].via.bin.ptr, entry->via.array.ptr[0].via.bin.size);
+		lua_pushlstring(L, name, name_len);
 		lua_setfield(L, -2, "name");
-		lua_pushlstring(L, entry->via.array.ptr[1].via.bin.ptr, entry->via.array.ptr[1].via.bin.size);
+		lua_pushlstring(L, type, type_len);
 		lua_setfield(L, -2, "entry_type");
-		lua_rawseti(L, -2, (int)i + 1);
+		lua_rawseti(L, -2, ++n);
 	}
 	return 1;
 }

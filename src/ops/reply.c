@@ -118,15 +118,20 @@ int64_t reply_int(const msgpack_object *o, const char *key, int64_t def)
 	return def;
 }
 
+bool object_bytes(const msgpack_object *o, const char **data, size_t *len)
+{
+	if (o->type != MSGPACK_OBJECT_STR && o->type != MSGPACK_OBJECT_BIN)
+		return false;
+	*data = o->via.bin.ptr;		/* the same place in both */
+	*len = o->via.bin.size;
+	return true;
+}
+
 bool reply_bytes(const msgpack_object *o, const char *key, const char **data, size_t *len)
 {
 	const msgpack_object *v = reply_get(o, key);
 
-	if (!v || (v->type != MSGPACK_OBJECT_STR && v->type != MSGPACK_OBJECT_BIN))
-		return false;
-	*data = v->via.bin.ptr;
-	*len = v->via.bin.size;
-	return true;
+	return v && object_bytes(v, data, len);
 }
 
 void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size)

@@ -20,6 +20,8 @@ msgpack_sbuffer *sbuffer_push(lua_State *L);
 
 /* The value of a key in a reply's map, or NULL. */
 const msgpack_object *reply_get(const msgpack_object *o, const char *key);
+/* The bytes of a str or bin, borrowed; false for anything else. */
+bool object_bytes(const msgpack_object *o, const char **data, size_t *len);
 int64_t reply_int(const msgpack_object *o, const char *key, int64_t def);
 /* Cuts at size. Leaves buf as it is when the key is not there. */
 void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size);
