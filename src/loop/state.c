@@ -205,8 +205,8 @@ static void report_stall_once(struct task *t, lua_State *L, int64_t spent)
 }
 
 /*
- * Ends a computation that is overdue and cannot be preempted. Code that swallows the error may go on with more
- * of the same, so from now on every instruction is looked at: the first one that can yield will.
+ * Ends a computation that is overdue and cannot be preempted. Code that swallows the error may go on with
+ * more of the same, so from now on every instruction is looked at: the first one that can yield will.
  */
 static void raise_overdue(lua_State *L, struct task *t, const char *message)
 {
@@ -244,8 +244,9 @@ void state_hook(lua_State *L, lua_Debug *ar)
 	if (t->cancel_reason)
 		raise_overdue(L, t, t->cancel_reason);
 	if (spent > UNYIELDABLE_MAX_NS)
-		raise_overdue(L, t, "computed for 2 s where Lua cannot be preempted (a table.sort comparator, "
-			"a string.gsub callback, a metamethod called from C); everything else waited meanwhile");
+		raise_overdue(L, t, "computed for 2 s where Lua cannot be preempted (a table.sort "
+			"comparator, a string.gsub callback, a metamethod called from C); everything else "
+			"waited meanwhile");
 }
 
 int state_call_embedded(lua_State *L, const char *name, int nargs, int nres, struct err *e)

@@ -1,8 +1,8 @@
 /*
  * A loop, a Lua state and a few ops for tests of the runtime: tasks from Lua text, run until they are over.
  *
- * In Lua: sleep(seconds) and gate(name) wait (a gate until rig_open_gate); spawn(fn, ...), cancel(task, reason)
- * and status(task) deal in tasks; note(text) appends to rig.notes; stop() ends rig_run.
+ * In Lua: sleep(seconds) and gate(name) wait (a gate until rig_open_gate); spawn(fn, ...),
+ * cancel(task, reason) and status(task) deal in tasks; note(text) appends to rig.notes; stop() ends rig_run.
  */
 #ifndef PROVIUM_RIG_H
 #define PROVIUM_RIG_H
