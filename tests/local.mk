@@ -2,17 +2,19 @@
 
 TEST_TREES = \
 	fixtures \
-	tests/run \
 	tests/demo \
 	tests/e2e \
 	tests/fuzz/corpus \
+	tests/run \
 	tests/unit/lua
 
 EXTRA_DIST += $(TEST_TREES)
 
 UNIT_TESTS = \
 	tests/unit/accel_test \
+	tests/unit/agent_test \
 	tests/unit/agentclient_test \
+	tests/unit/agentfiles_test \
 	tests/unit/args_test \
 	tests/unit/build_test \
 	tests/unit/compat_test \
@@ -34,10 +36,13 @@ UNIT_TESTS = \
 	tests/unit/task_test \
 	tests/unit/toml_test \
 	tests/unit/units_test \
-	tests/unit/vm_test
+	tests/unit/vm_test \
+	tests/unit/wire_test
 
 # What several of them share: fakes of the other side, and the runner of tests written in Lua.
 UNIT_SUPPORT = \
+	tests/unit/agent_rig.c \
+	tests/unit/agent_rig.h \
 	tests/unit/fake_agent.c \
 	tests/unit/fake_agent.h \
 	tests/unit/fake_qmp.c \
