@@ -41,12 +41,27 @@ static void encode_string(struct encoder *e)
 		msgpack_pack_bin_with_body(&e->pk, s, len);
 }
 
+/* LuaJIT has no integers beyond 2^53, but a guest's clock in nanoseconds is one all the same. */
+static bool is_large_integer(lua_State *L)
+{
+#if LUA_VERSION_NUM < 504
+	lua_Number n = lua_tonumber(L, -1);
+
+	return n > -0x1p63 && n < 0x1p63 && n == (lua_Number)(int64_t)n;
+#else
+	(void)L;
+	return false;
+#endif
+}
+
 static void encode_number(struct encoder *e)
 {
 	lua_State *L = e->out.L;
 
 	if (lua_isinteger(L, -1))
 		msgpack_pack_int64(&e->pk, (int64_t)lua_tointeger(L, -1));
+	else if (is_large_integer(L))
+		msgpack_pack_int64(&e->pk, (int64_t)lua_tonumber(L, -1));
 	else
 		msgpack_pack_double(&e->pk, lua_tonumber(L, -1));
 }

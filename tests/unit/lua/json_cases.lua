@@ -230,6 +230,10 @@ case("msgpack forms", function()
 		equal(hex(msgpack.encode(1.0)), "cb3ff0000000000000")
 		equal(msgpack.decode("\207" .. ("\255"):rep(8)), -1)
 		equal(msgpack.decode("\202\63\128\0\0"), 1.0)
+	else
+		equal(hex(msgpack.encode(2 ^ 60)), "cf1000000000000000")
+		equal(hex(msgpack.encode(-2 ^ 60)), "d3f000000000000000")
+		equal(hex(msgpack.encode(2 ^ 63)), "cb43e0000000000000")
 	end
 end)
 
