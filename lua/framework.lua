@@ -89,7 +89,7 @@ end
 local function new_context(test)
 	return {
 		name = test.name, meta = test.meta, source = source,
-		failures = {}, log = {}, defers = {}, artifacts = {},
+		failures = {}, log = {}, defers = {}, artifacts = {}, spawned = {},
 		scope = core.scope_open("test:" .. test.name),
 	}
 end
@@ -116,15 +116,26 @@ local function run_defers(ctx)
 	return first
 end
 
+local LOST = "a task failed and nobody joined it: "
+
 -- What the body came to, before the deferred functions: a failure, or nil.
 local function judge(ctx, status, err, traceback)
+	local lost = ""
 	if ctx.failures[1] and (status == "done" or status == "failed") then
 		return ctx.failures[1]
 	end
-	if ctx.skip or status == "done" then
+	if ctx.skip then
 		return nil
 	end
+	if status == "done" then
+		err, traceback = tasks.lost_error(ctx.spawned)
+		if err == nil or asserts.is_skip(err) then
+			return nil
+		end
+		lost = LOST
+	end
 	local where, reason = split_position(err)
+	reason = lost .. reason
 	return { reason = reason, where = where, traceback = traceback and core.traceback(traceback) }
 end
 
@@ -268,6 +279,10 @@ function framework.run(chunk, path)
 		error(err, 0)
 	else
 		run_tests(registry.tests())
+		err, traceback = tasks.lost_error()
+		if err ~= nil then
+			core.report("chunk_error", { message = LOST .. show.value(err), traceback = core.traceback(traceback) })
+		end
 	end
 end
 

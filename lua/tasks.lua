@@ -63,11 +63,28 @@ local function task_name()
 	return where ~= "" and "task at " .. where:sub(1, -3) or "task"
 end
 
+-- An error in a task must not be lost because nobody joins it: each test, and the file, knows the tasks it made.
+local joined_tasks = setmetatable({}, { __mode = "k" })
+local file_spawned = {}
+
 local function spawn(fn, ...)
 	if type(fn) ~= "function" then
 		core.raise("expected co.spawn(function, ...), got " .. type(fn))
 	end
-	return core.spawn(task_name(), fn, ...)
+	local task = core.spawn(task_name(), fn, ...)
+	local ctx = core.locals().test
+	local spawned = ctx and ctx.spawned or file_spawned
+	spawned[#spawned + 1] = task
+	return task
+end
+
+-- The first of these tasks that failed without having been joined: its error and traceback.
+function tasks.lost_error(spawned)
+	for _, task in ipairs(spawned or file_spawned) do
+		if not joined_tasks[task] and task:status() == "failed" then
+			return select(2, task:wait())
+		end
+	end
 end
 
 local function wrap(fn)
@@ -174,6 +191,7 @@ local function join(task, timeout)
 	if type(task) ~= "userdata" then
 		core.raise("expected Task:join([timeout]): call it with a colon")
 	end
+	joined_tasks[task] = true
 	if timeout == nil then
 		return joined(task, nil, task:wait())
 	end

@@ -1,5 +1,7 @@
 -- wait_until, sleep, and things at once: co.spawn, co.wrap, co.all, co.race, Task.
 
+local nested = require("framework.nested")
+
 test("sleep and now", function(t)
 	local before, before_ns = now(), now_ns()
 	sleep("50ms")
@@ -115,4 +117,13 @@ test("assertions inside tasks count for their test", function(t)
 	t:assert_contains(t:assert_raises(function()
 		co.all{ function() sleep(0.01) t:assert_eq(1, 2, "in a task") end }
 	end), "in a task: 1 ~= 2")
+end)
+
+test("an error in a task that nobody joins fails the test", function(t)
+	local r = nested.run(t, [[
+		test("lost", function() co.spawn(function() error("nobody listens") end); sleep("50ms") end)
+		test("joined", function() t = co.spawn(function() error("heard") end); pcall(t.join, t) end)
+		test("cancelled", function() co.spawn(sleep, 30); sleep("50ms") end)]])
+	t:assert_contains(r.out, "(2 passed, 1 failed, 0 skipped)")
+	t:assert_contains(r.out, "a task failed and nobody joined it: nobody listens\n        x.test.lua:1\n")
 end)
