@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +26,9 @@ static void capture_read_cb(struct bufferevent *bev, void *arg);
 static void capture_event_cb(struct bufferevent *bev, short what, void *arg);
 static void grace_cb(evutil_socket_t fd, short what, void *arg);
 
+struct child;
+static void cut_captures(struct child *c);
+
 /* One captured stream. */
 struct capture {
 	struct child *child;
@@ -42,10 +46,18 @@ struct child {
 	struct event *grace;
 	struct capture out, err;
 	bool own_group, reaped, forgotten, told;
+	bool killed;			/* by child_stop: its streams are waited for no longer */
 	siginfo_t info;
 	void (*done)(void *arg, const struct child_result *r);
 	void *arg;
 };
+
+static void capture_close(struct capture *cap)
+{
+	if (cap->bev)
+		bufferevent_free(cap->bev);
+	cap->bev = NULL;
+}
 
 static void free_now(void *arg)
 {
@@ -56,12 +68,12 @@ static void free_now(void *arg)
 		event_free(c->reaper);
 	if (c->pidfd >= 0)
 		close(c->pidfd);
-	for (struct capture *cap = &c->out; cap; cap = cap == &c->out ? &c->err : NULL) {
-		if (cap->bev)
-			bufferevent_free(cap->bev);
-		if (cap->kept)
-			evbuffer_free(cap->kept);
-	}
+	capture_close(&c->out);
+	capture_close(&c->err);
+	if (c->out.kept)
+		evbuffer_free(c->out.kept);
+	if (c->err.kept)
+		evbuffer_free(c->err.kept);
 	free(c);
 }
 
@@ -80,6 +92,7 @@ static void tell_if_done(struct child *c)
 	if (c->out.bev || c->err.bev)
 		return;
 	c->told = true;
+	timer_stop(&c->grace);
 	r = (struct child_result){
 		.signalled = c->info.si_code != CLD_EXITED, .code = c->info.si_status,
 		.out = c->out.kept, .err = c->err.kept,
@@ -100,19 +113,38 @@ static void pidfd_cb(evutil_socket_t fd, short what, void *arg)
 	log_debug("child", "reap pid %d", c->pid);
 	c->reaped = true;
 	event_del(c->reaper);
-	timer_stop(&c->grace);
+	if (c->killed)
+		cut_captures(c);
 	tell_if_done(c);
+}
+
+static void capture_keep_last(struct capture *cap)
+{
+	size_t n = evbuffer_get_length(cap->kept);
+
+	if (n > cap->max)
+		evbuffer_drain(cap->kept, n - cap->max);
 }
 
 static void capture_read_cb(struct bufferevent *bev, void *arg)
 {
 	struct capture *cap = arg;
-	size_t n;
 
 	evbuffer_add_buffer(cap->kept, bufferevent_get_input(bev));
-	n = evbuffer_get_length(cap->kept);
-	if (n > cap->max)
-		evbuffer_drain(cap->kept, n - cap->max);
+	capture_keep_last(cap);
+}
+
+/* Takes what has been written and closes: someone who outlives the child may hold the other end for ever. */
+static void cut_captures(struct child *c)
+{
+	for (struct capture *cap = &c->out; cap; cap = cap == &c->out ? &c->err : NULL) {
+		if (!cap->bev)
+			continue;
+		capture_read_cb(cap->bev, cap);
+		while (evbuffer_read(cap->kept, bufferevent_getfd(cap->bev), -1) > 0)
+			capture_keep_last(cap);
+		capture_close(cap);
+	}
 }
 
 static void capture_event_cb(struct bufferevent *bev, short what, void *arg)
@@ -122,8 +154,7 @@ static void capture_event_cb(struct bufferevent *bev, short what, void *arg)
 	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
 		return;
 	capture_read_cb(bev, arg);
-	bufferevent_free(bev);
-	cap->bev = NULL;
+	capture_close(cap);
 	tell_if_done(cap->child);
 }
 
@@ -157,6 +188,12 @@ struct plan {
 	volatile int exec_errno;
 };
 
+static int park(int *parked, int fd, int from)
+{
+	*parked = fcntl(fd, F_DUPFD_CLOEXEC, from);
+	return *parked;
+}
+
 /* In the child, sharing the parent's memory until exec: async-signal-safe calls only. */
 static void child_exec(struct plan *p)
 {
@@ -178,16 +215,19 @@ static void child_exec(struct plan *p)
 		sched_setscheduler(0, SCHED_BATCH, &prio);
 	if (s->cwd && chdir(s->cwd) < 0)
 		goto failed;
+	/* Ours close on exec anyway, but whoever started us may have left some open (Linux 5.11). */
+	syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);
 	/* Targets may be numbers that sources have: park all sources out of the way first. */
-	p->in = fcntl(p->in, F_DUPFD_CLOEXEC, p->park_from);
-	p->out = fcntl(p->out, F_DUPFD_CLOEXEC, p->park_from);
-	p->err = fcntl(p->err, F_DUPFD_CLOEXEC, p->park_from);
+	if (park(&p->in, p->in, p->park_from) < 0 || park(&p->out, p->out, p->park_from) < 0 ||
+	    park(&p->err, p->err, p->park_from) < 0)
+		goto failed;
 	for (size_t i = 0; i < s->nfds; i++)
-		p->parked[i] = fcntl(s->fds[i].fd, F_DUPFD_CLOEXEC, p->park_from);
+		if (park(&p->parked[i], s->fds[i].fd, p->park_from) < 0)
+			goto failed;
 	if (dup2(p->in, 0) < 0 || dup2(p->out, 1) < 0 || dup2(p->err, 2) < 0)
 		goto failed;
 	for (size_t i = 0; i < s->nfds; i++)
-		if (p->parked[i] < 0 || dup2(p->parked[i], s->fds[i].as) < 0)
+		if (dup2(p->parked[i], s->fds[i].as) < 0)
 			goto failed;
 	for (char **c = p->candidates; *c; c++) {
 		execve(*c, (char *const *)s->argv, s->envp ? (char *const *)s->envp : environ);
@@ -238,6 +278,8 @@ static void candidates_free(char **list)
 static int spawn(struct child *c, struct plan *p, struct err *e)
 {
 	const struct child_spec *s = p->spec;
+	struct sigaction sa;
+	sigset_t all, old;
 	pid_t pid;
 
 	p->parent = getpid();
@@ -245,9 +287,16 @@ static int spawn(struct child *c, struct plan *p, struct err *e)
 	for (size_t i = 0; i < s->nfds; i++)
 		if (s->fds[i].as >= p->park_from)
 			p->park_from = s->fds[i].as + 1;
+	/* Whoever started us may have left SIGCHLD ignored, and then a child leaves no status. */
+	if (sigaction(SIGCHLD, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
+		signal(SIGCHLD, SIG_DFL);
+	/* A signal may not run our handlers in the child, which has our memory until it executes. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
 	pid = vfork();
 	if (pid == 0)
 		child_exec(p);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return err_set(e, errno, "cannot start `%s`: fork: %s", s->argv[0], strerror(errno));
 	if (p->exec_errno) {
@@ -315,14 +364,19 @@ pid_t child_pid(const struct child *c)
 	return c->pid;
 }
 
+/* Whether others of its group may be left: a group of our making whose captured streams are still open. */
+static bool group_lives(const struct child *c)
+{
+	return c->own_group && (!c->reaped || c->out.bev || c->err.bev);
+}
+
 void child_signal(struct child *c, int sig)
 {
-	if (c->reaped)
-		return;
-	if (c->own_group)
+	if (group_lives(c))
 		kill(-c->pid, sig);
 	/* The pidfd also reaches a child that has not made its group yet. */
-	syscall(SYS_pidfd_send_signal, c->pidfd, sig, NULL, 0);
+	if (!c->reaped)
+		syscall(SYS_pidfd_send_signal, c->pidfd, sig, NULL, 0);
 }
 
 static void grace_cb(evutil_socket_t fd, short what, void *arg)
@@ -330,12 +384,17 @@ static void grace_cb(evutil_socket_t fd, short what, void *arg)
 	struct child *c = arg;
 
 	(void)fd, (void)what;
+	c->killed = true;
 	child_signal(c, SIGKILL);
+	if (!c->reaped)
+		return;
+	cut_captures(c);
+	tell_if_done(c);
 }
 
 void child_stop(struct child *c, int64_t grace_ns)
 {
-	if (c->reaped)
+	if (c->told)
 		return;
 	child_signal(c, SIGTERM);
 	timer_start(c->loop, &c->grace, grace_ns, grace_cb, c);
@@ -355,11 +414,8 @@ void child_free(struct child *c)
 		loop_defer(c->loop, free_now, c);
 		return;
 	}
-	if (c->reaped) {
-		tell_if_done(c);
-		return;
-	}
 	child_signal(c, SIGKILL);
+	tell_if_done(c);
 }
 
 const char *child_result_text(const struct child_result *r, char *buf, size_t size)
