@@ -58,7 +58,7 @@ static struct bytes item_bytes(struct args *a, const msgpack_object *o)
 int arena_build(struct arena *ar, struct args *a, const msgpack_object *const *items, uint32_t n,
 	size_t align)
 {
-	size_t need = 0;
+	size_t need = 0, page = (size_t)sysconf(_SC_PAGESIZE), shift;
 	struct bytes b;
 
 	if (n == 0)
@@ -75,8 +75,12 @@ int arena_build(struct arena *ar, struct args *a, const msgpack_object *const *i
 		if (a->problem[0])
 			return 0;
 	}
-	if (map(ar, need ? need : 1) < 0)
+	/* A mapping begins at a page: a stricter alignment is found within it. */
+	if (map(ar, (need ? need : 1) + (align > page ? align : 0)) < 0)
 		return -ENOMEM;
+	shift = -(uintptr_t)ar->p & (align - 1);
+	for (uint32_t i = 0; i < n; i++)
+		ar->off[i] += shift;
 	for (uint32_t i = 0; i < n; i++) {
 		b = item_bytes(a, items[i]);
 		if (b.p)
