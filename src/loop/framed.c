@@ -292,27 +292,35 @@ void framed_pause(struct framed *f, bool paused)
 
 /* ---- output ---- */
 
-static void framed_writable_cb(evutil_socket_t fd, short what, void *arg)
+/* One write of what is queued: what the socket took, or -1 and errno. */
+static ssize_t framed_write(struct framed *f)
 {
-	struct framed *f = arg;
 	struct evbuffer_iovec v[WRITE_VECS];
 	struct msghdr m = { .msg_iov = v };
-	struct err e = ERR_INIT;
 	ssize_t n;
 	int nv;
 
-	(void)what;
 	nv = evbuffer_peek(f->out, WRITE_MAX, NULL, v, WRITE_VECS);
 	m.msg_iovlen = nv > WRITE_VECS ? WRITE_VECS : (size_t)nv;
-	n = sendmsg(fd, &m, MSG_NOSIGNAL);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n < 0) {
+	n = sendmsg(f->fd, &m, MSG_NOSIGNAL);
+	if (n > 0)
+		evbuffer_drain(f->out, (size_t)n);
+	return n;
+}
+
+static void framed_writable_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct framed *f = arg;
+	struct err e = ERR_INIT;
+
+	(void)fd, (void)what;
+	if (framed_write(f) < 0) {
+		if (errno == EAGAIN || errno == EINTR)
+			return;
 		err_set(&e, errno, "cannot write: %s", strerror(errno));
 		framed_fail(f, &e);
 		return;
 	}
-	evbuffer_drain(f->out, (size_t)n);
 	if (evbuffer_get_length(f->out) == 0)
 		event_del(f->writable);
 	if (f->above_low_water && evbuffer_get_length(f->out) <= LOW_WATER) {
@@ -327,11 +335,20 @@ static void framed_queue(struct framed *f, const void *data, size_t len)
 	INVARIANT(evbuffer_add(f->out, data, len) == 0);
 }
 
+/*
+ * Writes at once when nothing is in line: a task that computes may be next, and the guest should not wait for
+ * its slice to end. What fails here fails again when the socket is writable, and is told from there.
+ */
 static void framed_start_writing(struct framed *f)
 {
+	if (!event_pending(f->writable, EV_WRITE, NULL)) {
+		framed_write(f);
+		if (evbuffer_get_length(f->out) == 0)
+			return;
+		event_add(f->writable, NULL);
+	}
 	if (evbuffer_get_length(f->out) > LOW_WATER)
 		f->above_low_water = true;
-	event_add(f->writable, NULL);
 }
 
 void framed_sync(struct framed *f)

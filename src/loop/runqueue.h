@@ -11,7 +11,7 @@ struct runqueue;
 struct runqueue *runqueue_new(struct loop *l);
 void runqueue_free(struct runqueue *q);
 bool runqueue_empty(const struct runqueue *q);
-/* Gives each task that is runnable now one slice. */
+/* Gives runnable tasks their slices, until events should be looked at again. */
 void runqueue_turn(struct runqueue *q);
 
 struct runqueue *loop_runqueue(struct loop *l);

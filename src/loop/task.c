@@ -14,9 +14,10 @@
 
 static void drop_cb(evutil_socket_t fd, short what, void *arg);
 
+/* Tasks that something has happened to come before those that only compute on. */
 struct runqueue {
 	struct loop *loop;
-	struct task_list tasks;
+	struct task_list woken, preempted;
 };
 
 struct runqueue *runqueue_new(struct loop *l)
@@ -24,49 +25,71 @@ struct runqueue *runqueue_new(struct loop *l)
 	struct runqueue *q = xcalloc(1, sizeof(*q));
 
 	q->loop = l;
-	TAILQ_INIT(&q->tasks);
+	TAILQ_INIT(&q->woken);
+	TAILQ_INIT(&q->preempted);
 	return q;
 }
 
 void runqueue_free(struct runqueue *q)
 {
-	INVARIANT(TAILQ_EMPTY(&q->tasks));
+	INVARIANT(runqueue_empty(q));
 	free(q);
 }
 
 bool runqueue_empty(const struct runqueue *q)
 {
-	return TAILQ_EMPTY(&q->tasks);
+	return TAILQ_EMPTY(&q->woken) && TAILQ_EMPTY(&q->preempted);
+}
+
+static void runqueue_insert(struct task_list *list, struct task *t)
+{
+	if (t->queued)
+		return;
+	t->queued = list;
+	TAILQ_INSERT_TAIL(list, t, run_entry);
 }
 
 void runqueue_add(struct runqueue *q, struct task *t)
 {
-	if (t->queued)
-		return;
-	t->queued = true;
-	TAILQ_INSERT_TAIL(&q->tasks, t, run_entry);
+	runqueue_insert(&q->woken, t);
+}
+
+void runqueue_add_preempted(struct runqueue *q, struct task *t)
+{
+	runqueue_insert(&q->preempted, t);
 }
 
 void runqueue_remove(struct runqueue *q, struct task *t)
 {
+	(void)q;
 	if (!t->queued)
 		return;
-	t->queued = false;
-	TAILQ_REMOVE(&q->tasks, t, run_entry);
+	TAILQ_REMOVE(t->queued, t, run_entry);
+	t->queued = NULL;
 }
 
-/* Events are looked at again after one slice's time, however many tasks compute. */
+static bool run_first(struct runqueue *q, struct task_list *list)
+{
+	struct task *t = TAILQ_FIRST(list);
+
+	if (!t)
+		return false;
+	runqueue_remove(q, t);
+	task_resume(t);
+	return true;
+}
+
+/*
+ * Whoever was woken, but for no longer than a slice, then one task that computes: events are looked at
+ * again after two slices' time at most, however many tasks compute, and nobody is left out.
+ */
 void runqueue_turn(struct runqueue *q)
 {
 	int64_t start = now_ns();
-	struct task *t;
 
-	while ((t = TAILQ_FIRST(&q->tasks))) {
-		runqueue_remove(q, t);
-		task_resume(t);
-		if (now_ns() - start >= SLICE_NS)
-			return;
-	}
+	while (run_first(q, &q->woken) && now_ns() - start < SLICE_NS)
+		;
+	run_first(q, &q->preempted);
 }
 
 struct task *task_spawn(lua_State *L, int nargs, const char *name)
@@ -235,13 +258,16 @@ static void after_yield(struct task *t)
 		t->wait = NULL;
 		t->cancel_pending = true;
 	}
-	if (s->preempted || t->cancel_pending || (t->wait && t->wait->finished)) {
-		s->preempted = false;
+	if (t->cancel_pending || (t->wait && t->wait->finished)) {
 		t->status = TASK_RUNNABLE;
 		runqueue_add(loop_runqueue(s->loop), t);
+	} else if (s->preempted) {
+		t->status = TASK_RUNNABLE;
+		runqueue_add_preempted(loop_runqueue(s->loop), t);
 	} else {
 		t->status = TASK_WAITING;
 	}
+	s->preempted = false;
 }
 
 /*

@@ -8,6 +8,8 @@
 
 #define SLICE_NS (10 * INT64_C(1000000))
 
+TAILQ_HEAD(task_list, task);
+
 struct done_hook {
 	TAILQ_ENTRY(done_hook) entry;
 	void (*fn)(struct task *t, void *arg);
@@ -20,14 +22,14 @@ struct done_hook {
  * tracebacks can be read from its stack.
  */
 struct task {
-	TAILQ_ENTRY(task) run_entry;		/* in the run queue when queued */
+	TAILQ_ENTRY(task) run_entry;		/* in *queued */
 	TAILQ_ENTRY(task) state_entry;		/* in state->tasks until it is over */
 	struct state *state;
 	lua_State *co;
 	int ref;				/* of the coroutine in the registry */
 	unsigned refs;
 	enum task_status status;
-	bool queued;
+	struct task_list *queued;		/* the run queue's list that it is in, or NULL */
 	int start_args;				/* -1 once it has started */
 	struct wait *wait;			/* the one wait slot; owned */
 	char *cancel_reason;			/* set by task_cancel */
@@ -42,8 +44,6 @@ struct task {
 #endif
 	TAILQ_HEAD(, done_hook) done;
 };
-
-TAILQ_HEAD(task_list, task);
 
 /* Freed by state_free. */
 struct state {
@@ -71,6 +71,8 @@ void task_set_traceback(struct task *t, const char *traceback);
 /* Gives the task one slice; from the run queue only. */
 void task_resume(struct task *t);
 void runqueue_add(struct runqueue *q, struct task *t);
+/* A task whose slice was over while it computed. */
+void runqueue_add_preempted(struct runqueue *q, struct task *t);
 void runqueue_remove(struct runqueue *q, struct task *t);
 
 /* Pushes a wait's results, or (false, message), onto co; frees the wait. Returns how many. */

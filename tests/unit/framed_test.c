@@ -430,6 +430,21 @@ static void a_chatty_peer_does_not_hold_up_others(void **state)
 	end_close(&quiet);
 }
 
+/* Nobody needs to run the loop for it: a task may compute on before that. */
+static void a_frame_is_written_at_once(void **state)
+{
+	char buf[16];
+	struct end n;
+
+	end_open(&n, *state);
+	framed_send(n.f, "ab", 2);
+	assert_int_equal(framed_backlog(n.f), 0);
+	framed_send(n.f, "c", 1);
+	assert_int_equal(recv(n.peer, buf, sizeof(buf), MSG_DONTWAIT), 11);
+	assert_memory_equal(buf, "\0\0\0\2ab\0\0\0\1c", 11);
+	end_close(&n);
+}
+
 static void the_backlog_drains(void **state)
 {
 	size_t len = 2u << 20, got = 0, most;
@@ -439,10 +454,10 @@ static void the_backlog_drains(void **state)
 
 	end_open(&n, *state);
 	framed_send(n.f, body, len);
-	assert_int_equal(framed_backlog(n.f), len + 4);
-	run_quiet(*state);
 	most = framed_backlog(n.f);
-	assert_in_range(most, 1, len + 4);
+	assert_in_range(most, 1, len + 3);
+	run_quiet(*state);
+	assert_in_range(framed_backlog(n.f), 1, most);
 	assert_false(n.drained);
 	while (got < len + 4) {
 		r = recv(n.peer, buf, len, MSG_DONTWAIT);
@@ -510,6 +525,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_callback_may_free, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_paused_connection_delivers_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_chatty_peer_does_not_hold_up_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_frame_is_written_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_backlog_drains, setup, teardown),
 		cmocka_unit_test_setup_teardown(writing_to_a_closed_peer_closes, setup, teardown),
 		cmocka_unit_test_setup_teardown(large_frames_pass, setup, teardown),

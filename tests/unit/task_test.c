@@ -351,6 +351,20 @@ static void test_fair_shares(void **state)
 	assert_true(x > 0 && y > 0 && x / y < 5 && y / x < 5);
 }
 
+/* Who was woken need not stand in line with those that compute: once at least it waits for one slice only. */
+static void test_woken_first(void **state)
+{
+	struct task *t;
+
+	(void)state;
+	for (int i = 0; i < 8; i++)
+		rig_spawn(&r, "while true do end");
+	t = rig_spawn(&r, "local best = 1 "
+		"for i = 1, 10 do local t = now() sleep(0) best = math.min(best, now() - t) end return best");
+	assert_int_equal(rig_finish(&r, t), TASK_DONE);
+	assert_true(lua_tonumber(task_lua(t), -1) < 0.04);
+}
+
 static void test_preempted_everywhere(void **state)
 {
 	static const char prelude[] =
@@ -531,6 +545,7 @@ int main(void)
 #endif
 		T(test_preemption),
 		T(test_fair_shares),
+		T(test_woken_first),
 		T(test_preempted_everywhere),
 		T(test_unyieldable_computation),
 		T(test_memory_cap),
