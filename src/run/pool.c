@@ -42,6 +42,7 @@ struct pool {
 	struct amount total, used;
 	struct lease_list waiting;	/* oldest first */
 	TAILQ_HEAD(, pool_owner) owners;
+	int64_t overtake_ns;
 	struct event *deadlock_timer;
 	bool serve_queued;
 };
@@ -52,6 +53,7 @@ struct pool *pool_new(struct loop *l, struct amount total)
 
 	p->loop = l;
 	p->total = total;
+	p->overtake_ns = OVERTAKE_NS;
 	TAILQ_INIT(&p->waiting);
 	TAILQ_INIT(&p->owners);
 	return p;
@@ -64,6 +66,11 @@ void pool_free(struct pool *p)
 	INVARIANT(TAILQ_EMPTY(&p->owners) && !p->serve_queued);
 	timer_stop(&p->deadlock_timer);
 	free(p);
+}
+
+void pool_set_overtake(struct pool *p, int64_t ns)
+{
+	p->overtake_ns = ns;
 }
 
 struct amount pool_used(const struct pool *p)
@@ -149,7 +156,7 @@ static bool grant_what_fits(struct pool *p, bool overtake)
 		if (fits(p, l->amount)) {
 			grant(p, l);
 			any = true;
-		} else if (!overtake && now_ns() - l->asked_ns > OVERTAKE_NS) {
+		} else if (!overtake && now_ns() - l->asked_ns > p->overtake_ns) {
 			break;
 		}
 	}
@@ -178,12 +185,23 @@ static bool waits(const struct pool *p, const struct pool_owner *o)
 	return false;
 }
 
+/* Whoever has been granted something and does not know it yet can go on. */
+static bool hears_soon(const struct pool_owner *o)
+{
+	struct lease *l;
+
+	TAILQ_FOREACH(l, &o->held, entry)
+		if (!l->told)
+			return true;
+	return false;
+}
+
 static bool every_holder_is_stuck(struct pool *p)
 {
 	struct pool_owner *o;
 
 	TAILQ_FOREACH(o, &p->owners, entry)
-		if (!TAILQ_EMPTY(&o->held) && (!waits(p, o) || !o->stuck(o->arg)))
+		if (!TAILQ_EMPTY(&o->held) && (!waits(p, o) || hears_soon(o) || !o->stuck(o->arg)))
 			return false;
 	return true;
 }
@@ -220,13 +238,24 @@ static void refuse(struct pool *p, struct lease *l)
 	loop_defer(p->loop, tell, l);
 }
 
+/* Failing the request of one that holds nothing would free nothing. */
+static struct lease *youngest_of_holders(struct pool *p)
+{
+	struct lease *l;
+
+	TAILQ_FOREACH_REVERSE(l, &p->waiting, lease_list, entry)
+		if (!TAILQ_EMPTY(&l->owner->held))
+			return l;
+	return TAILQ_LAST(&p->waiting, lease_list);
+}
+
 static void break_deadlock(struct pool *p)
 {
-	struct lease *l = TAILQ_LAST(&p->waiting, lease_list);
+	struct lease *l = youngest_of_holders(p);
 	char want[64], total[64];
 
 	err_set(&l->err, EDEADLK, "the pool of %s is deadlocked: every file that holds a part of it waits for more, and "
-		"this request for %s is the youngest:", amount_text(p->total, total, sizeof(total)),
+		"this request for %s is the youngest of theirs:", amount_text(p->total, total, sizeof(total)),
 		amount_text(l->amount, want, sizeof(want)));
 	describe_holders(p, &l->err);
 	err_append(&l->err, "\nboot the VMs that are needed together with lab:boot(), which acquires for all at once, "
