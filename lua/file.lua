@@ -19,6 +19,7 @@ local function check(self, method)
 	if not s.remote:is_open() then
 		raise("file is closed")
 	end
+	s.remote:require(method)
 	return s
 end
 

@@ -13,6 +13,7 @@ LUA_FILES = \
 	lua/host.lua \
 	lua/lab.lua \
 	lua/modules.lua \
+	lua/power.lua \
 	lua/registry.lua \
 	lua/remote.lua \
 	lua/result.lua \

@@ -4,8 +4,8 @@ local core, remote = ...
 
 local VM, Worker = core.VM, core.Worker
 local raise, ask = core.raise, remote.ask
-local ended, is_over = Worker.ended, Worker.is_over
-Worker.ended, Worker.is_over = nil, nil
+local ended, is_over, is_gone, require_live = Worker.ended, Worker.is_over, Worker.is_gone, Worker.require
+Worker.ended, Worker.is_over, Worker.is_gone, Worker.require = nil, nil, nil, nil
 
 local TERM_GRACE = 2	-- seconds between TERM and KILL
 local KILL, TERM = 9, 15
@@ -42,6 +42,7 @@ function Worker.kill(worker, signal)
 	if is_over(worker) then
 		return
 	end
+	require_live(worker, "kill")
 	send(worker, core.signal_number(signal, "worker:kill", KILL))
 end
 
@@ -60,7 +61,9 @@ function Worker.join(worker, timeout)
 		return result[worker]
 	elseif is_over(worker) then
 		raise("worker is closed")
-	elseif timeout == nil then
+	end
+	require_live(worker, "join")
+	if timeout == nil then
 		return join_now(worker)
 	end
 	local task = core.spawn("join of a worker", join_now, worker)
@@ -77,6 +80,9 @@ end
 function Worker.close(worker)
 	check(worker, "close")
 	if is_over(worker) then
+		return
+	elseif is_gone(worker) then
+		ended(worker)
 		return
 	end
 	send(worker, TERM)

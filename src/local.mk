@@ -46,6 +46,7 @@ libprovium_a_SOURCES = \
 	src/ops/msgpack.c \
 	src/ops/openers.h \
 	src/ops/ops.h \
+	src/ops/power.c \
 	src/ops/process.c \
 	src/ops/remote.c \
 	src/ops/reply.c \
@@ -56,6 +57,7 @@ libprovium_a_SOURCES = \
 	src/ops/sleep.c \
 	src/ops/stream.c \
 	src/ops/stream.h \
+	src/ops/syscall.c \
 	src/ops/tail.c \
 	src/ops/target.h \
 	src/ops/task.c \

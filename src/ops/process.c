@@ -48,6 +48,7 @@ struct process {
 	struct agent_call *call;	/* the spawn's, for its output; NULL once closed */
 	char *text;
 	int64_t handle;
+	unsigned era;			/* of the guest, when it was started */
 	pid_t pid;
 	struct output out[2];
 	bool closed, exited, timed_out, lingered;
@@ -183,7 +184,7 @@ static void close_process(struct process *p)
 	for (int i = 0; i < 2; i++)
 		if (p->out[i].stream)
 			stream_close(p->out[i].stream);
-	if (p->call && p->handle && !p->broken.code)
+	if (p->call && p->handle && !p->broken.code && !target_gone(p->target, p->era))
 		request_forget_int(p->target, "release", "handle", p->handle);
 	agent_call_free(p->call);
 	p->call = NULL;
@@ -235,6 +236,7 @@ static int op_run_async(lua_State *L)
 	w = wait_new(L, &spawn_kind, sizeof(*w));
 	*ud = w->p = p = xcalloc(1, sizeof(*p));
 	p->target = t;
+	p->era = vm_era(t->vm);
 	p->loop = state_loop(state_of(L));
 	p->L = state_lua(state_of(L));
 	p->text = xstrdup(c.text);
@@ -310,6 +312,15 @@ static struct process *check_open(lua_State *L)
 	return p;
 }
 
+/* One that a request can be sent about. */
+static struct process *check_live(lua_State *L, const char *op)
+{
+	struct process *p = check_open(L);
+
+	target_require(L, p->target, p->era, "process", op);
+	return p;
+}
+
 /* What a request for this process starts with: {handle, ...} in a map of n entries. */
 static msgpack_sbuffer *push_params(lua_State *L, struct process *p, msgpack_packer *pk, size_t n)
 {
@@ -356,7 +367,9 @@ static int op_wait(lua_State *L)
 	}
 	if (ns == 0)
 		lua_raise(L, "proc:wait: a timeout of 0 would wait for nothing; use proc:status() to poll");
-	if (!p->exited)
+	if (!p->exited && !p->broken.code)
+		check_live(L, "wait for a process");
+	else if (!p->exited)
 		check_open(L);
 	b = push_params(L, p, &pk, 1);
 	w = wait_new(L, &exit_kind, sizeof(*w));
@@ -461,7 +474,7 @@ static void exit_release(struct wait *wait)
 
 static int send_signal(lua_State *L, const char *what, int sig)
 {
-	struct process *p = check_open(L);
+	struct process *p = check_live(L, "signal a process");
 	msgpack_packer pk;
 	msgpack_sbuffer *b = push_params(L, p, &pk, 3);
 
@@ -503,7 +516,7 @@ static int op_status(lua_State *L)
 		lua_pushliteral(L, "exited");
 		return op_return(L, 1);
 	}
-	check_open(L);
+	check_live(L, "ask for a process's status");
 	b = push_params(L, p, &pk, 1);
 	return request_start(L, p->target, "status", p->text, b, push_status);
 }
@@ -517,7 +530,7 @@ static int push_written(lua_State *L, const msgpack_object *o)
 /* stdin_write(data) -> bytes: all of it */
 static int op_stdin_write(lua_State *L)
 {
-	struct process *p = check_open(L);
+	struct process *p = check_live(L, "write to a process");
 	size_t len;
 	const char *data = args_string(L, 2, "proc:stdin_write(string)", &len);
 	msgpack_packer pk;
@@ -530,7 +543,7 @@ static int op_stdin_write(lua_State *L)
 /* close_stdin() */
 static int op_close_stdin(lua_State *L)
 {
-	struct process *p = check_open(L);
+	struct process *p = check_live(L, "close a process's stdin");
 	msgpack_packer pk;
 	msgpack_sbuffer *b = push_params(L, p, &pk, 3);
 

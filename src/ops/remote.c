@@ -19,6 +19,7 @@ struct remote {
 	struct undo undo;
 	const char *op, *key;
 	int64_t value;
+	unsigned era;			/* of the guest, when it was opened */
 	bool open;
 	lua_State *L;
 };
@@ -62,8 +63,9 @@ static void remote_close(struct remote *r, bool tell)
 	if (!r->open)
 		return;
 	r->open = false;
-	r->target->open_files--;
-	if (tell)
+	if (!target_gone(r->target, r->era))
+		r->target->open_files--;
+	if (tell && !target_gone(r->target, r->era))
 		request_forget_int(r->target, r->op, r->key, r->value);
 	scope_remove(&r->undo);
 	lua_pushnil(r->L);
@@ -82,7 +84,8 @@ static int core_remote_file(lua_State *L)
 	struct scope *scope = ops_scope(L);
 	struct remote *r = lua_newuserdata(L, sizeof(*r));
 
-	*r = (struct remote){ .target = t, .op = "close", .key = "handle", .value = luaL_checkinteger(L, 2), .open = true };
+	*r = (struct remote){ .target = t, .op = "close", .key = "handle", .value = luaL_checkinteger(L, 2), .open = true,
+		.era = vm_era(t->vm) };
 	r->L = state_lua(state_of(L));
 	luaL_getmetatable(L, REMOTE_TYPE);
 	lua_setmetatable(L, -2);
@@ -98,6 +101,15 @@ static int remote_is_open(lua_State *L)
 {
 	lua_pushboolean(L, ((struct remote *)luaL_checkudata(L, 1, REMOTE_TYPE))->open);
 	return 1;
+}
+
+/* require(op): raises when its guest has been reset or cannot be asked */
+static int remote_require(lua_State *L)
+{
+	struct remote *r = luaL_checkudata(L, 1, REMOTE_TYPE);
+
+	target_require(L, r->target, r->era, "file", luaL_checkstring(L, 2));
+	return 0;
 }
 
 /* close(): idempotent; does not wait for the guest */
@@ -123,6 +135,7 @@ static const struct known_request known_requests[] = {
 
 static const luaL_Reg remote_methods[] = {
 	{ "is_open", remote_is_open },
+	{ "require", remote_require },
 	{ "close", remote_close_method },
 	{ NULL, NULL },
 };

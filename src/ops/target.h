@@ -12,7 +12,14 @@ struct target {
 	unsigned channel;
 	struct target *mux;		/* the VM's channel 0; NULL for channel 0 itself */
 	unsigned open_files, open_streams, in_flight;
+	unsigned era;			/* a worker's: when it was made; a VM's: when open_files was counted */
 };
+
+/* Whether what was made in that era of the guest is gone: it was reset or booted again since. */
+static inline bool target_gone(const struct target *t, unsigned era)
+{
+	return era != vm_era(t->vm);
+}
 
 static inline struct target *target_mux(struct target *t)
 {
@@ -22,10 +29,15 @@ static inline struct target *target_mux(struct target *t)
 /* The target at stack index arg, ready for `op` ("run"): raises ``vm `a`: VM not booted (cannot run)`` and
  * the like when its agent cannot be asked. */
 struct target *check_target(lua_State *L, int arg, const char *op);
+/* Raises when t's agent cannot be asked, or when `what` ("process"), made in that era, is gone. */
+void target_require(lua_State *L, const struct target *t, unsigned era, const char *what, const char *op);
 /* The target of a Worker userdata, NULL when it is something else (worker.c). */
 struct target *worker_target(lua_State *L, int arg);
 /* The VM userdata's VM, in whatever state. */
 struct vm *check_vm(lua_State *L, int arg);
+
+/* Raises what is wrong with a VM's state for op. */
+int vm_raise_state(lua_State *L, struct vm *vm, const char *op);
 
 /* Where a VM keeps how far console:expect has matched, and how many streams are open. */
 void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams);

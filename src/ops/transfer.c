@@ -1,5 +1,5 @@
 /*
- * Whole files between host and guest: read_file, write_file, push_file.
+ * Whole files between host and guest: read_file, pull_file, write_file, push_file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +14,13 @@
 
 static void get_piece_cb(void *arg, unsigned stream, const void *data, size_t len);
 static void get_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
+static void pull_piece_cb(void *arg, unsigned stream, const void *data, size_t len);
+static void pull_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static void put_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static void put_writable_cb(void *arg);
 static const char *const read_keys[], *const write_keys[], *const push_keys[];
-static const struct wait_kind get_kind, put_kind;
-static const struct agent_events get_events, put_events;
+static const struct wait_kind get_kind, pull_kind, put_kind;
+static const struct agent_events get_events, pull_events, put_events;
 
 /* Read ahead of a host file: enough to fill a piece, little enough not to hold the loop up. */
 #define HOST_CHUNK ((size_t)256 << 10)
@@ -29,6 +31,14 @@ struct get_wait {
 	struct agent_call *call;
 	char *path;
 	struct evbuffer *data;
+};
+
+struct pull_wait {
+	struct wait wait;
+	struct target *target;
+	struct agent_call *call;
+	char *path, *host;
+	struct outfile *out;
 };
 
 /* The source is a Lua string or a host file. */
@@ -44,7 +54,7 @@ struct put_wait {
 	bool ended;
 };
 
-/* ---- guest to host ---- */
+/* ---- guest to Lua ---- */
 
 /* read_file(path, [{max=}]) -> string */
 static int op_read_file(lua_State *L)
@@ -122,6 +132,124 @@ static void get_release(struct wait *wait)
 	agent_call_free(w->call);
 	evbuffer_free(w->data);
 	free(w->path);
+}
+
+/* ---- guest to host file ---- */
+
+/* The directory of the Lua file that called, for relative host paths; leaves the full path on the stack. */
+static const char *push_host_path(lua_State *L, const char *path)
+{
+	lua_Debug ar;
+
+	for (int level = 0; *path != '/' && lua_getstack(L, level, &ar); level++) {
+		const char *slash;
+
+		lua_getinfo(L, "S", &ar);
+		if (*ar.source != '@')
+			continue;
+		slash = strrchr(ar.source, '/');
+		if (!slash)
+			break;
+		lua_pushlstring(L, ar.source + 1, (size_t)(slash - ar.source));
+		lua_pushstring(L, path);
+		lua_concat(L, 2);
+		return lua_tostring(L, -1);
+	}
+	lua_pushstring(L, path);
+	return lua_tostring(L, -1);
+}
+
+/* pull_file(guest, host): the guest file's mode is kept; the host file appears whole or not at all */
+static int op_pull_file(lua_State *L)
+{
+	static const char signature[] = "vm:pull_file(guest path, host path)";
+	struct target *t = check_target(L, 1, "pull_file");
+	const char *guest = args_string(L, 2, signature, NULL), *host = args_string(L, 3, signature, NULL);
+	struct err e = ERR_INIT;
+	msgpack_sbuffer *buffer;
+	msgpack_packer pk;
+	struct pull_wait *w;
+	struct stat st;
+
+	args_max(L, 3, signature);
+	host = push_host_path(L, host);
+	if (stat(host, &st) == 0 && !S_ISREG(st.st_mode))
+		return lua_raise(L, "vm `%s`: pull_file: host file `%s`: %s", vm_name(t->vm), host,
+			S_ISDIR(st.st_mode) ? strerror(EISDIR) : "not a regular file");
+	buffer = sbuffer_push(L);
+	msgpack_packer_init(&pk, buffer, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 1);
+	pack_str(&pk, "path", guest);
+
+	w = wait_new(L, &pull_kind, sizeof(*w));
+	w->target = t;
+	w->path = xstrdup(guest);
+	w->host = xstrdup(host);
+	w->out = outfile_open(host, 0, &e);
+	if (w->out)
+		w->call = agent_call(vm_agent(t->vm), t->channel, "get_file", buffer, false, &pull_events, w);
+	else
+		wait_fail(&w->wait, e.code, "vm `%s`: pull_file: %s", vm_name(t->vm), e.msg);
+	err_release(&e);
+	return wait_yield(L, &w->wait);
+}
+
+static void pull_fail(struct pull_wait *w, const struct err *e)
+{
+	agent_call_free(w->call);
+	w->call = NULL;
+	wait_fail(&w->wait, e->code, "vm `%s`: pull_file `%s`: %s", vm_name(w->target->vm), w->path, e->msg);
+}
+
+static void pull_piece_cb(void *arg, unsigned stream, const void *data, size_t len)
+{
+	struct pull_wait *w = arg;
+	struct err e = ERR_INIT;
+
+	if (!data || w->wait.finished)
+		return;
+	if (outfile_write(w->out, data, len, &e) < 0)
+		pull_fail(w, &e);
+	else
+		agent_call_credit(w->call, stream, len);
+	err_release(&e);
+}
+
+static void pull_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
+{
+	struct pull_wait *w = arg;
+	struct err failed = ERR_INIT;
+
+	if (w->wait.finished)
+		return;
+	if (e) {
+		target_fail(&w->wait, w->target, "pull_file", w->path, e);
+		return;
+	}
+	if (fchmod(outfile_fd(w->out), (mode_t)reply_int(o, "mode", 0644) & 0777) < 0)
+		err_set(&failed, errno, "set the mode of host file `%s`: %s", w->host, strerror(errno));
+	if (err_is_set(&failed) || outfile_commit(w->out, false, &failed) < 0)
+		pull_fail(w, &failed);
+	else
+		wait_finish(&w->wait);
+	err_release(&failed);
+}
+
+static void pull_describe(struct wait *wait, char *buf, size_t size)
+{
+	struct pull_wait *w = (struct pull_wait *)wait;
+
+	snprintf(buf, size, "vm \"%s\": pull_file \"%s\"", vm_name(w->target->vm), w->path);
+}
+
+static void pull_release(struct wait *wait)
+{
+	struct pull_wait *w = (struct pull_wait *)wait;
+
+	agent_call_free(w->call);
+	outfile_free(w->out);
+	free(w->path);
+	free(w->host);
 }
 
 /* ---- host to guest ---- */
@@ -251,29 +379,6 @@ static int op_write_file(lua_State *L)
 	return wait_yield(L, &w->wait);
 }
 
-/* The directory of the Lua file that called, for relative host paths; leaves the full path on the stack. */
-static const char *push_host_path(lua_State *L, const char *path)
-{
-	lua_Debug ar;
-
-	for (int level = 0; *path != '/' && lua_getstack(L, level, &ar); level++) {
-		const char *slash;
-
-		lua_getinfo(L, "S", &ar);
-		if (*ar.source != '@')
-			continue;
-		slash = strrchr(ar.source, '/');
-		if (!slash)
-			break;
-		lua_pushlstring(L, ar.source + 1, (size_t)(slash - ar.source));
-		lua_pushstring(L, path);
-		lua_concat(L, 2);
-		return lua_tostring(L, -1);
-	}
-	lua_pushstring(L, path);
-	return lua_tostring(L, -1);
-}
-
 /* push_file(host, guest, [{mode=, auto_dep=}]): the host file's mode is kept unless given */
 static int op_push_file(lua_State *L)
 {
@@ -344,6 +449,11 @@ static const struct agent_events get_events = {
 	.piece = get_piece_cb,
 };
 
+static const struct agent_events pull_events = {
+	.reply = pull_reply_cb,
+	.piece = pull_piece_cb,
+};
+
 static const struct agent_events put_events = {
 	.reply = put_reply_cb,
 	.writable = put_writable_cb,
@@ -356,6 +466,12 @@ static const struct wait_kind get_kind = {
 	.release = get_release,
 };
 
+static const struct wait_kind pull_kind = {
+	.name = "vm:pull_file",
+	.describe = pull_describe,
+	.release = pull_release,
+};
+
 static const struct wait_kind put_kind = {
 	.name = "vm:write_file",
 	.describe = put_describe,
@@ -365,6 +481,7 @@ static const struct wait_kind put_kind = {
 static const luaL_Reg transfer_ops[] = {
 	{ "read_file", op_read_file },
 	{ "write_file", op_write_file },
+	{ "pull_file", op_pull_file },
 	{ "push_file", op_push_file },
 	{ NULL, NULL },
 };

@@ -11,14 +11,13 @@
 static void state_changed_cb(struct vm_listener *l, struct vm *vm, enum vm_state from, enum vm_state to);
 static void granted_cb(void *arg, const struct err *e);
 static void lease_granted_cb(void *arg, const struct err *e);
-static void vm_done_cb(void *arg, const struct err *e);
+static void booted_cb(void *arg, const struct err *e);
 static void killed_cb(void *arg, const struct err *e);
-static const struct wait_kind vm_wait_kind, boot_kind, lease_kind;
+static const struct wait_kind boot_kind, lease_kind;
 
 #define VM_TYPE "provium.VM"
 #define LEASE_TYPE "provium.Lease"
 #define OVERHEAD ((uint64_t)64 << 20)		/* of a QEMU process beside its guest's memory */
-#define SHUTDOWN_NS (10 * INT64_C(1000000000))
 
 /*
  * Belongs to the scope it was made in, and is anchored in the registry until that scope has killed
@@ -37,15 +36,9 @@ struct guest {
 	size_t console_consumed;	/* how far console:expect has matched in the log */
 };
 
-/* pause, resume, shutdown, kill: one callback of src/vmm. */
-struct vm_wait {
+struct boot_wait {
 	struct wait wait;
 	struct guest *guest;
-	const char *op;
-};
-
-struct boot_wait {
-	struct vm_wait base;
 	bool in_pool, booting;
 };
 
@@ -91,7 +84,7 @@ void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **st
 	*streams = &g->target.open_streams;
 }
 
-static int raise_state(lua_State *L, struct vm *vm, const char *op)
+int vm_raise_state(lua_State *L, struct vm *vm, const char *op)
 {
 	switch (vm_state(vm)) {
 	case VM_BOOTED:
@@ -110,14 +103,31 @@ static int raise_state(lua_State *L, struct vm *vm, const char *op)
 	}
 }
 
+void target_require(lua_State *L, const struct target *t, unsigned era, const char *what, const char *op)
+{
+	if (target_gone(t, era))
+		lua_raise(L, "vm `%s`: %s is gone: %s (cannot %s)", vm_name(t->vm), what, vm_era_began(t->vm), op);
+	if (vm_state(t->vm) != VM_BOOTED || !vm_agent(t->vm))
+		vm_raise_state(L, t->vm, op);
+}
+
+/* Files that were open in the guest's former life do not count. */
+static void count_anew(struct target *t)
+{
+	if (target_gone(t, t->era))
+		t->open_files = 0;
+	t->era = vm_era(t->vm);
+}
+
 struct target *check_target(lua_State *L, int arg, const char *op)
 {
 	struct target *t = worker_target(L, arg);
 
-	if (!t)
+	if (!t) {
 		t = &check_guest(L, arg)->target;
-	if (vm_state(t->vm) != VM_BOOTED || !vm_agent(t->vm))
-		raise_state(L, t->vm, op);
+		count_anew(t);
+	}
+	target_require(L, t, t->era, "worker", op);
 	return t;
 }
 
@@ -237,17 +247,16 @@ static int start_boot(lua_State *L, struct guest *g)
 	struct ops_env *env = g->file->env;
 	struct boot_wait *w = wait_new(L, &boot_kind, sizeof(*w));
 
-	w->base.guest = g;
-	w->base.op = "boot";
+	w->guest = g;
 	if (g->lease) {
 		w->booting = true;
-		vm_boot(g->target.vm, &g->booted_with, vm_done_cb, w);
-		return wait_yield(L, &w->base.wait);
+		vm_boot(g->target.vm, &g->booted_with, booted_cb, w);
+		return wait_yield(L, &w->wait);
 	}
 	w->in_pool = true;
 	pool_wait_begin(g->file);
 	g->lease = env->lease_new(env->arg, need_memory(g), need_cpus(g), granted_cb, w);
-	return wait_yield(L, &w->base.wait);
+	return wait_yield(L, &w->wait);
 }
 
 static void check_bootable(lua_State *L, struct guest *g)
@@ -256,7 +265,7 @@ static void check_bootable(lua_State *L, struct guest *g)
 
 	/* A lease that is still held tells of a boot that another task has begun. */
 	if (s == VM_BOOTED || s == VM_PAUSED)
-		raise_state(L, g->target.vm, "boot");
+		vm_raise_state(L, g->target.vm, "boot");
 	if (s == VM_BOOTING || g->lease)
 		lua_raise(L, "vm `%s`: another task is booting it (cannot boot)", vm_name(g->target.vm));
 }
@@ -281,25 +290,25 @@ static int op_boot(lua_State *L)
 static void granted_cb(void *arg, const struct err *e)
 {
 	struct boot_wait *w = arg;
-	struct guest *g = w->base.guest;
+	struct guest *g = w->guest;
 
 	w->in_pool = false;
 	pool_wait_end(g->file);
 	if (e) {
 		lease_drop(g);
-		vm_done_cb(w, e);
+		booted_cb(w, e);
 		return;
 	}
 	w->booting = true;
-	vm_boot(g->target.vm, &g->booted_with, vm_done_cb, w);
+	vm_boot(g->target.vm, &g->booted_with, booted_cb, w);
 }
 
-static void vm_done_cb(void *arg, const struct err *e)
+static void booted_cb(void *arg, const struct err *e)
 {
-	struct vm_wait *w = arg;
+	struct boot_wait *w = arg;
 
 	if (e)
-		wait_fail(&w->wait, e->code, "vm `%s`: %s: %s", vm_name(w->guest->target.vm), w->op, e->msg);
+		wait_fail(&w->wait, e->code, "vm `%s`: boot: %s", vm_name(w->guest->target.vm), e->msg);
 	else
 		wait_finish(&w->wait);
 }
@@ -307,7 +316,7 @@ static void vm_done_cb(void *arg, const struct err *e)
 static int boot_push(struct wait *wait, lua_State *L)
 {
 	struct boot_wait *w = (struct boot_wait *)wait;
-	struct guest *g = w->base.guest;
+	struct guest *g = w->guest;
 	struct ops_env *env = g->file->env;
 
 	if (!g->reported && vm_state(g->target.vm) == VM_BOOTED) {
@@ -323,14 +332,14 @@ static int boot_push(struct wait *wait, lua_State *L)
 static void boot_cancel(struct wait *wait)
 {
 	struct boot_wait *w = (struct boot_wait *)wait;
-	struct guest *g = w->base.guest;
+	struct guest *g = w->guest;
 
 	if (w->in_pool) {
 		pool_wait_end(g->file);
 		lease_drop(g);
 	}
 	if (w->booting) {
-		vm_forget(g->target.vm, vm_done_cb, w);
+		vm_forget(g->target.vm, booted_cb, w);
 		vm_kill(g->target.vm, NULL, NULL);
 	}
 }
@@ -339,7 +348,7 @@ static void boot_describe(struct wait *wait, char *buf, size_t size)
 {
 	struct boot_wait *w = (struct boot_wait *)wait;
 
-	snprintf(buf, size, "vm \"%s\": %s", vm_name(w->base.guest->target.vm),
+	snprintf(buf, size, "vm \"%s\": %s", vm_name(w->guest->target.vm),
 		w->in_pool ? "room in the pool to boot" : "boot");
 }
 
@@ -461,87 +470,6 @@ bool vm_wait_is_for_pool(const struct wait *w)
 	return w->kind == &lease_kind && ((const struct lease_wait *)w)->in_pool;
 }
 
-/* ---- the other ends and pauses of a life ---- */
-
-static struct vm_wait *vm_wait_new(lua_State *L, struct guest *g, const char *op)
-{
-	struct vm_wait *w = wait_new(L, &vm_wait_kind, sizeof(*w));
-
-	w->guest = g;
-	w->op = op;
-	return w;
-}
-
-/* shutdown([timeout=10]) */
-static int op_shutdown(lua_State *L)
-{
-	struct guest *g = check_guest(L, 1);
-	int64_t ns = args_duration(L, 2, "vm:shutdown: timeout", SHUTDOWN_NS);
-	struct vm_wait *w;
-
-	args_max(L, 2, "vm:shutdown([timeout])");
-	w = vm_wait_new(L, g, "shutdown");
-	vm_shutdown(g->target.vm, ns, vm_done_cb, w);
-	return wait_yield(L, &w->wait);
-}
-
-/* close(): shutdown if needed */
-static int op_close(lua_State *L)
-{
-	lua_settop(L, 1);
-	return op_shutdown(L);
-}
-
-/* kill() */
-static int op_kill(lua_State *L)
-{
-	struct guest *g = check_guest(L, 1);
-	struct vm_wait *w = vm_wait_new(L, g, "kill");
-
-	vm_kill(g->target.vm, vm_done_cb, w);
-	return wait_yield(L, &w->wait);
-}
-
-/* pause() */
-static int op_pause(lua_State *L)
-{
-	struct guest *g = check_guest(L, 1);
-	struct vm_wait *w;
-
-	if (vm_state(g->target.vm) != VM_BOOTED)
-		raise_state(L, g->target.vm, "pause");
-	w = vm_wait_new(L, g, "pause");
-	vm_pause(g->target.vm, vm_done_cb, w);
-	return wait_yield(L, &w->wait);
-}
-
-/* resume() */
-static int op_resume(lua_State *L)
-{
-	struct guest *g = check_guest(L, 1);
-	struct vm_wait *w;
-
-	if (vm_state(g->target.vm) != VM_PAUSED)
-		raise_state(L, g->target.vm, "resume");
-	w = vm_wait_new(L, g, "resume");
-	vm_resume(g->target.vm, vm_done_cb, w);
-	return wait_yield(L, &w->wait);
-}
-
-static void vm_wait_cancel(struct wait *wait)
-{
-	struct vm_wait *w = (struct vm_wait *)wait;
-
-	vm_forget(w->guest->target.vm, vm_done_cb, w);
-}
-
-static void vm_wait_describe(struct wait *wait, char *buf, size_t size)
-{
-	struct vm_wait *w = (struct vm_wait *)wait;
-
-	snprintf(buf, size, "vm \"%s\": %s", vm_name(w->guest->target.vm), w->op);
-}
-
 /* ---- what can be asked without waiting ---- */
 
 static int vm_name_method(lua_State *L)
@@ -597,7 +525,10 @@ static int vm_uptime_method(lua_State *L)
 /* open_file_count() -> integer */
 static int vm_open_file_count(lua_State *L)
 {
-	lua_pushinteger(L, (lua_Integer)check_guest(L, 1)->target.open_files);
+	struct target *t = &check_guest(L, 1)->target;
+
+	count_anew(t);
+	lua_pushinteger(L, (lua_Integer)t->open_files);
 	return 1;
 }
 
@@ -642,12 +573,6 @@ static int core_vm_console_tail(lua_State *L)
 	return 1;
 }
 
-static const struct wait_kind vm_wait_kind = {
-	.name = "vm",
-	.cancel = vm_wait_cancel,
-	.describe = vm_wait_describe,
-};
-
 static const struct wait_kind boot_kind = {
 	.name = "vm:boot",
 	.cancel = boot_cancel,
@@ -678,11 +603,6 @@ static const luaL_Reg vm_methods[] = {
 
 static const luaL_Reg vm_ops[] = {
 	{ "boot", op_boot },
-	{ "shutdown", op_shutdown },
-	{ "close", op_close },
-	{ "kill", op_kill },
-	{ "pause", op_pause },
-	{ "resume", op_resume },
 	{ NULL, NULL },
 };
 

@@ -44,7 +44,7 @@ static void worker_undo(struct undo *u)
 {
 	struct worker *w = (struct worker *)((char *)u - offsetof(struct worker, undo));
 
-	if (vm_agent(w->target.vm))
+	if (vm_agent(w->target.vm) && !target_gone(&w->target, w->target.era))
 		request_forget_int(target_mux(w->vm), "worker_signal", "channel", w->target.channel);
 	end_worker(w);
 }
@@ -60,6 +60,7 @@ static int core_worker_new(lua_State *L)
 	w->target.vm = vm->vm;
 	w->target.channel = (unsigned)luaL_checkinteger(L, 2);
 	w->target.mux = vm->mux;
+	w->target.era = vm_era(vm->vm);
 	w->L = state_lua(state_of(L));
 	luaL_getmetatable(L, WORKER_TYPE);
 	lua_setmetatable(L, -2);
@@ -104,6 +105,24 @@ static int worker_is_over(lua_State *L)
 	return 1;
 }
 
+/* require(method): raises when its VM has been reset or cannot be asked */
+static int worker_require(lua_State *L)
+{
+	struct worker *w = check_worker(L);
+
+	target_require(L, &w->target, w->target.era, "worker", luaL_checkstring(L, 2));
+	return 0;
+}
+
+/* is_gone() -> whether its VM has been reset or booted again */
+static int worker_is_gone(lua_State *L)
+{
+	struct worker *w = check_worker(L);
+
+	lua_pushboolean(L, target_gone(&w->target, w->target.era));
+	return 1;
+}
+
 static int worker_gc(lua_State *L)
 {
 	(void)L;	/* it was anchored until it was over */
@@ -123,6 +142,8 @@ static const luaL_Reg worker_methods[] = {
 	{ "handle", worker_handle },
 	{ "ended", worker_ended },
 	{ "is_over", worker_is_over },
+	{ "require", worker_require },
+	{ "is_gone", worker_is_gone },
 	{ NULL, NULL },
 };
 

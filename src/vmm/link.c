@@ -169,9 +169,9 @@ void link_closed(struct link *k)
 	err_release(&e);
 }
 
-void link_reset(struct link *k)
+void link_reset(struct link *k, const char *why)
 {
-	err_set(&k->lost, ECONNRESET, "the guest rebooted");
+	err_set(&k->lost, ECONNRESET, "%s", why);
 	if (k->gone_timer)
 		await_return(k, k->patience_ns);
 	drop_lost(k, k->patience_ns);

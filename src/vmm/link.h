@@ -26,8 +26,8 @@ void link_pause(struct link *k, bool paused);
 void link_connect(struct link *k, int fd);
 /* The guest closed its side. What was asked fails unless its reason becomes known shortly (link_end). */
 void link_closed(struct link *k);
-/* The guest rebooted: what was asked fails now. */
-void link_reset(struct link *k);
+/* The guest boots anew; why: "the VM was reset". What was asked fails now. */
+void link_reset(struct link *k, const char *why);
 /* The guest is gone: what was asked fails with why. The link is then as new. */
 void link_end(struct link *k, const struct err *why);
 /* NULL while none answers. */

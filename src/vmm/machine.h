@@ -28,6 +28,8 @@ struct machine_events {
 	void (*unlinked)(void *arg);
 	/* The guest rebooted. */
 	void (*reset)(void *arg);
+	/* The guest went into S3, or came back from it. */
+	void (*suspended)(void *arg, bool suspended);
 	/* The process is gone and all its output is in the console; why is complete but for the console.
 	 * Once, last. */
 	void (*over)(void *arg, enum machine_end end, const struct err *why);

@@ -24,12 +24,14 @@
 #define BOOT_CONSOLE ((size_t)16 << 10)		/* how much console an error shows */
 #define TAIL_CONSOLE ((size_t)4 << 10)
 #define RESETS_MAX 3
+#define FIRMWARE_RESETS 3	/* a PC's firmware resets once or twice more before it is as after power-on */
 
 static void stage_cb(void *arg, const char *doing);
 static void started_cb(void *arg);
 static void linked_cb(void *arg, int fd);
 static void unlinked_cb(void *arg);
 static void reset_cb(void *arg);
+static void suspended_cb(void *arg, bool suspended);
 static void over_cb(void *arg, enum machine_end end, const struct err *why);
 static void up_cb(void *arg);
 static void retry_cb(void *arg);
@@ -39,6 +41,8 @@ static void console_grew_cb(struct console_listener *l, struct console *c, size_
 static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static void shutdown_step_cb(evutil_socket_t fd, short what, void *arg);
 static void paused_cb(void *arg, const json_t *result, const struct err *e);
+static void system_reset_cb(void *arg, const json_t *result, const struct err *e);
+static void wakeup_cb(void *arg, const json_t *result, const struct err *e);
 
 enum going { NOWHERE, SHUTTING_DOWN, BEING_KILLED };
 
@@ -58,14 +62,17 @@ struct vm {
 	struct machine *machine;	/* of the current or last boot */
 	struct link *link;
 	const char *stage;
-	unsigned resets;
+	unsigned resets, resets_max;
+	unsigned era;
+	const char *era_began;
+	bool resetting;			/* QEMU was told to, and has not done it yet */
 	int64_t booted_ns, timeout_ns;
 	struct event *boot_timer;
 	enum going going;
 	int64_t down_ns;		/* what is left of a shutdown's time after the polite request */
 	struct event *down_timer;
 	struct agent_call *shutdown_call;
-	struct qmp_call *pause_call;
+	struct qmp_call *pause_call, *reset_call, *wakeup_call;
 	struct waiters *waiters;
 	bool freed;
 	TAILQ_HEAD(, vm_listener) listeners;
@@ -92,6 +99,7 @@ struct vm *vm_new(struct vmm *v, const char *name, const struct profile *p)
 	vm->link = link_new(vm->loop, name, &link_events, vm);
 	vm->reason = xstrdup("");
 	vm->stage = "nothing";
+	vm->era_began = "";
 	vm->waiters = waiters_new(vm->loop);
 	TAILQ_INIT(&vm->listeners);
 	return vm;
@@ -120,7 +128,10 @@ static void stop_timers(struct vm *vm)
 	agent_call_free(vm->shutdown_call);
 	vm->shutdown_call = NULL;
 	qmp_cancel(vm->pause_call);
-	vm->pause_call = NULL;
+	qmp_cancel(vm->reset_call);
+	qmp_cancel(vm->wakeup_call);
+	vm->pause_call = vm->reset_call = vm->wakeup_call = NULL;
+	vm->resetting = false;
 }
 
 void vm_free(struct vm *vm)
@@ -240,6 +251,12 @@ static void start_machine(struct vm *vm)
 	vm->machine = vmm_kind(vm->vmm) == VMM_LOCAL ? local_new(&s) : machine_new(&s);
 }
 
+static void begin_era(struct vm *vm, const char *how)
+{
+	vm->era++;
+	vm->era_began = how;
+}
+
 void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *arg)
 {
 	struct err e = ERR_INIT;
@@ -261,7 +278,9 @@ void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *ar
 	waiters_add(vm->waiters, WANT_BOOT, cb, arg);
 	vm->stage = "starting";
 	vm->resets = 0;
+	vm->resets_max = RESETS_MAX;
 	vm->going = NOWHERE;
+	begin_era(vm, "the VM was booted again");
 	vm->booted_ns = 0;
 	vm->timeout_ns = boot_timeout(vm);
 	free(vm->reason);
@@ -350,8 +369,10 @@ static void up_cb(void *arg)
 {
 	struct vm *vm = arg;
 
-	if (vm->state == VM_BOOTING && !vm->options.expect)
+	if (vm->state == VM_BOOTING && !vm->options.expect && !vm->resetting)
 		become_booted(vm);
+	if (!vm->wakeup_call)
+		waiters_settle(vm->waiters, WANT_WAKEUP, NULL);
 }
 
 static void retry_cb(void *arg)
@@ -375,10 +396,19 @@ static void reset_cb(void *arg)
 	struct vm *vm = arg;
 	struct err e = ERR_INIT;
 
-	link_reset(vm->link);
-	if (vm->state != VM_BOOTING || ++vm->resets < RESETS_MAX)
+	if (vm->resetting || vm->state != VM_BOOTING)
+		begin_era(vm, vm->resetting ? "the VM was reset" : "the guest rebooted");
+	link_reset(vm->link, vm->era_began);
+	if (vm->resetting) {
+		vm->resetting = false;
+		vm->stage = "booting the guest kernel";
+		console_log(vm->console, &vm->boot_offset);
+		started_cb(vm);
 		return;
-	err_set(&e, ECONNRESET, "guest rebooted %d times before its agent answered", RESETS_MAX);
+	}
+	if (vm->state != VM_BOOTING || ++vm->resets < vm->resets_max)
+		return;
+	err_set(&e, ECONNRESET, "guest rebooted %u times before its agent answered", vm->resets);
 	vm->machine->kind->fail(vm->machine, &e);
 	err_release(&e);
 }
@@ -409,6 +439,7 @@ static void over_cb(void *arg, enum machine_end end, const struct err *why)
 	}
 	waiters_settle(vm->waiters, WANT_PAUSE, &full);
 	waiters_settle(vm->waiters, WANT_RESUME, &full);
+	waiters_settle(vm->waiters, WANT_WAKEUP, &full);
 	waiters_settle(vm->waiters, WANT_DOWN, NULL);
 	err_release(&full);
 }
@@ -548,7 +579,98 @@ void vm_resume(struct vm *vm, vm_done_fn *cb, void *arg)
 	pause_or_resume(vm, false, cb, arg);
 }
 
+/* ---- resetting, waking up ---- */
+
+static void system_reset_cb(void *arg, const json_t *result, const struct err *e)
+{
+	struct vm *vm = arg;
+
+	(void)result;
+	vm->reset_call = NULL;
+	if (e)
+		vm->machine->kind->fail(vm->machine, e);
+}
+
+/* The old boot's agent is let go when QEMU tells that it has reset the guest: until then it still answers. */
+void vm_reset(struct vm *vm, vm_done_fn *cb, void *arg)
+{
+	bool paused = vm->state == VM_PAUSED;
+	struct err e = ERR_INIT;
+	struct qmp *q;
+
+	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
+		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "not supported by --vmm local");
+		return;
+	}
+	if ((vm->state != VM_BOOTED && !paused) || vm->going != NOWHERE) {
+		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot reset)");
+		return;
+	}
+	waiters_add(vm->waiters, WANT_BOOT, cb, arg);
+	stop_timers(vm);
+	err_set(&e, ECANCELED, "the VM was reset");
+	waiters_settle(vm->waiters, WANT_PAUSE, &e);
+	waiters_settle(vm->waiters, WANT_RESUME, &e);
+	waiters_settle(vm->waiters, WANT_WAKEUP, &e);
+	err_release(&e);
+	vm->resets = 0;
+	vm->resets_max = RESETS_MAX + FIRMWARE_RESETS;
+	vm->resetting = true;
+	vm->stage = "resetting";
+	q = vm->machine->kind->qmp(vm->machine);
+	vm->reset_call = qmp_execute(q, "system_reset", NULL, system_reset_cb, vm);
+	if (paused)
+		qmp_execute(q, "cont", NULL, NULL, NULL);
+	link_pause(vm->link, false);
+	set_state(vm, VM_BOOTING);
+}
+
+/* In S3 a guest cannot answer, and its agent's connection may be closed. */
+static void suspended_cb(void *arg, bool suspended)
+{
+	struct vm *vm = arg;
+
+	log_debug("vm", "%s: %s", vm->name, suspended ? "suspended" : "woken up");
+	link_pause(vm->link, suspended);
+}
+
+static void wakeup_cb(void *arg, const json_t *result, const struct err *e)
+{
+	struct vm *vm = arg;
+
+	(void)result;
+	vm->wakeup_call = NULL;
+	if (e || link_agent(vm->link))
+		waiters_settle(vm->waiters, WANT_WAKEUP, e);
+}
+
+void vm_wakeup(struct vm *vm, vm_done_fn *cb, void *arg)
+{
+	struct qmp *q;
+
+	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
+		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "not supported by --vmm local");
+	} else if (vm->state != VM_BOOTED || vm->going != NOWHERE) {
+		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot wakeup)");
+	} else {
+		waiters_add(vm->waiters, WANT_WAKEUP, cb, arg);
+		q = vm->machine->kind->qmp(vm->machine);
+		if (!vm->wakeup_call)
+			vm->wakeup_call = qmp_execute(q, "system_wakeup", NULL, wakeup_cb, vm);
+	}
+}
+
 /* ---- what it is ---- */
+
+unsigned vm_era(const struct vm *vm)
+{
+	return vm->era;
+}
+
+const char *vm_era_began(const struct vm *vm)
+{
+	return vm->era_began;
+}
 
 struct qmp *vm_qmp_connection(struct vm *vm, struct err *e)
 {
@@ -633,7 +755,7 @@ const char *vm_reason(const struct vm *vm)
 
 static const struct machine_events machine_events = {
 	.stage = stage_cb, .started = started_cb, .linked = linked_cb, .unlinked = unlinked_cb,
-	.reset = reset_cb, .over = over_cb,
+	.reset = reset_cb, .suspended = suspended_cb, .over = over_cb,
 };
 
 static const struct link_events link_events = { .up = up_cb, .retry = retry_cb, .fatal = fatal_cb };

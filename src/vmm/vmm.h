@@ -134,10 +134,18 @@ const char *const *vm_qemu_argv(const struct vm *vm);
 void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *arg);
 /* Agent shutdown, then QMP quit, then SIGKILL, within timeout_ns. Any state; idempotent. */
 void vm_shutdown(struct vm *vm, int64_t timeout_ns, vm_done_fn *cb, void *arg);
-/* SIGKILL; done when reaped. Any state; idempotent. Also what cancels a boot. */
+/* SIGKILL; done when reaped. Any state; idempotent. Also what cancels a boot. cb may be NULL. */
 void vm_kill(struct vm *vm, vm_done_fn *cb, void *arg);
 void vm_pause(struct vm *vm, vm_done_fn *cb, void *arg);
 void vm_resume(struct vm *vm, vm_done_fn *cb, void *arg);
+/* Resets a booted or paused VM: booting from now until its agent answers again, as vm_boot tells it. */
+void vm_reset(struct vm *vm, vm_done_fn *cb, void *arg);
+/* Wakes a guest up from S3: done when its agent answers. Fails when it is not suspended. */
+void vm_wakeup(struct vm *vm, vm_done_fn *cb, void *arg);
+/* Changes with each boot, reset and reboot: what was made in the guest in another era is gone. */
+unsigned vm_era(const struct vm *vm);
+/* How the current era began: "the VM was reset", "the guest rebooted", "the VM was booted again". */
+const char *vm_era_began(const struct vm *vm);
 /* Forgets a pending callback of this pair; the operation itself goes on. */
 void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg);
 
@@ -151,7 +159,7 @@ void vm_unlisten(struct vm *vm, struct vm_listener *l);
 /* Why the VM is dead or shut down ("QEMU died: signal 9 (Killed)"), with the console tail; "" while it lives. */
 const char *vm_reason(const struct vm *vm);
 
-/* ---- QMP, for the escape hatch (vm.c) ---- */
+/* ---- QMP, for the escape hatch (vmqmp.c) ---- */
 
 struct vm_qmp_call;
 /* args is a JSON object's text or NULL; result is JSON text, valid during the call. */

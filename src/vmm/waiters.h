@@ -6,7 +6,7 @@
 
 #include "vmm/vmm.h"
 
-enum want { WANT_BOOT, WANT_DOWN, WANT_PAUSE, WANT_RESUME };
+enum want { WANT_BOOT, WANT_DOWN, WANT_PAUSE, WANT_RESUME, WANT_WAKEUP };
 
 struct waiters;
 
