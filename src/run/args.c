@@ -24,7 +24,7 @@ struct flag {
 	char letter;			/* 0: none */
 	enum value_kind kind;
 	size_t offset;			/* of the member of struct args */
-	unsigned commands;		/* FOR() bits */
+	unsigned commands;		/* FOR() bits; a run takes every flag */
 	const char *value;		/* its name in the help; NULL: takes none */
 	const char *help;
 	int (*parse)(struct args *a, const char *value, struct err *e);	/* FLAG_OTHER */
@@ -300,14 +300,10 @@ static int check_help(struct args *a, struct err *e)
 
 static int wrong_command(const struct args *a, const struct flag *f, struct err *e)
 {
-	int home;
+	const char *command = command_names[a->command];
 
-	if (a->command != CMD_RUN)
-		return err_set(e, EINVAL, "--%s does not belong to provium %s; `provium help %s` lists its flags",
-			f->name, command_names[a->command], command_names[a->command]);
-	for (home = 1; !(f->commands & FOR(home)); home++)
-		;
-	return err_set(e, EINVAL, "--%s is a flag of `provium %s`", f->name, command_names[home]);
+	return err_set(e, EINVAL, "--%s does not belong to provium %s; `provium help %s` lists its flags",
+		f->name, command, command);
 }
 
 /* Checks what cannot be known before all is read. --help and --version win over the rest of the line. */
@@ -451,8 +447,6 @@ static const struct flag flags[] = {
 	  "show failures and the summary only", NULL },
 	{ "json", 0, FLAG_ON, MEMBER(json), FOR_RUN | FOR(CMD_LIST), NULL,
 	  "JSON on stdout, one object per line", NULL },
-	{ "tests", 0, FLAG_ON, MEMBER(list_tests), FOR(CMD_LIST), NULL,
-	  "load the files and list path::name", NULL },
 	{ "version", 0, FLAG_ON, MEMBER(version), FOR_RUN, NULL,
 	  "print the version", NULL },
 	{ "help", 'h', FLAG_ON, MEMBER(help), FOR_ALL, NULL,
@@ -466,7 +460,7 @@ static const struct command_info commands[] = {
 		"Runs the test files (*.test.lua) below each PATH; without PATH, below the config's roots." },
 	[CMD_PREPARE] = { "prepare [PROFILE]",
 		"Runs the profiles' build commands and boots nothing." },
-	[CMD_LIST] = { "list [PATH]... [--tests] [--json]",
+	[CMD_LIST] = { "list [PATH]... [--json]",
 		"Lists the test files that a run would take." },
 	[CMD_VERSION] = { "version",
 		"Prints the version." },

@@ -41,7 +41,6 @@ struct args {
 
 	bool no_build, no_color, fail_fast;
 	bool verbose, quiet, json;
-	bool list_tests;		/* CMD_LIST --tests */
 
 	bool help, version;		/* the parser's own: see command */
 

@@ -126,10 +126,11 @@ static void test_commands(void **state)
 	struct args a;
 
 	(void)state;
-	a = parse("--config x list a --tests --json");
+	a = parse("--config x list a --filter b --json");
 	assert_int_equal(a.command, CMD_LIST);
 	assert_string_equal(a.paths.v[0], "a");
-	assert_true(a.list_tests && a.json);
+	assert_string_equal(a.filter, "b");
+	assert_true(a.json);
 	args_release(&a);
 	a = parse("a list");
 	assert_int_equal(a.command, CMD_RUN);
@@ -184,12 +185,12 @@ static void test_usage(void **state)
 	assert_non_null(strstr(text, "  provium prepare [PROFILE]\n"));
 	assert_non_null(strstr(text, "-p, --jobs N"));
 	assert_non_null(strstr(text, "--no-tag-meta K=V"));
-	assert_null(strstr(text, "--tests "));
+	assert_non_null(strstr(text, "--vmm qemu|local"));
 	free(text);
 	f = open_memstream(&text, &len);
 	args_usage(f, CMD_LIST);
 	fclose(f);
-	assert_non_null(strstr(text, "--tests "));
+	assert_non_null(strstr(text, "--filter STR"));
 	assert_null(strstr(text, "--vmm"));
 	free(text);
 }
@@ -316,7 +317,7 @@ static const struct refusal refusals[] = {
 	{ "--cpu-overcommit nan", "--cpu-overcommit: `nan` is not a factor; write a number between 0.5 and 8" },
 	{ "--cpu-overcommit two", "--cpu-overcommit: `two` is not a factor; write a number between 0.5 and 8" },
 	{ "--mem 0", "--mem: `0` leaves no memory for any VM; write a size such as 4G" },
-	{ "--tests", "--tests is a flag of `provium list`" },
+	{ "list --tests", "unknown flag `--tests`; did you mean `--test`?" },
 	{ "list --fail-fast", "--fail-fast does not belong to provium list; `provium help list` lists its flags" },
 	{ "--fail-fast prepare", "--fail-fast does not belong to provium prepare; `provium help prepare` lists its flags" },
 	{ "prepare a b", "provium prepare takes one profile, found `b` after `a`" },
