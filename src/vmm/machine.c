@@ -393,7 +393,8 @@ static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct er
 static void set_console_input(struct qemu_machine *q)
 {
 	struct err e = ERR_INIT;
-	char *cmdline = qemu_cmdline(q->spec.profile, q->spec.options, &e), *last = NULL;
+	char *cmdline = qemu_cmdline(q->spec.profile, q->spec.options, q->spec.accel, &e);
+	char *last = NULL;
 
 	for (char *p = cmdline; p && (p = strstr(p, "console=")); p++)
 		if (p == cmdline || p[-1] == ' ')

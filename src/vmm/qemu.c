@@ -18,6 +18,7 @@
 #include "vmm/qemu.h"
 
 #define RDINIT "/sbin/provium-agent"
+#define NO_TIMER_CHECK "no_timer_check"
 #define MIB ((uint64_t)1 << 20)
 #define ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
@@ -34,7 +35,7 @@ struct board {
 	const char *bus;		/* NULL: virtio-mmio */
 	const char *console;		/* the serial port's name in the guest */
 	bool ports;			/* hot-plug goes through root ports */
-	bool x86_devices;		/* pvpanic on ISA, vmgenid */
+	bool x86_devices;		/* pvpanic on ISA, vmgenid, a PIT */
 };
 
 #define BOARDS 4
@@ -150,7 +151,7 @@ static int add_rdinit(const struct profile *p, char **cmdline, struct err *e)
 		"`rdinit=" RDINIT "`: remove it, or set inject_agent = false", p->name, (int)len, rdinit);
 }
 
-char *qemu_cmdline(const struct profile *p, const struct vm_options *o, struct err *e)
+char *qemu_cmdline(const struct profile *p, const struct vm_options *o, enum accel accel, struct err *e)
 {
 	const struct board *b = find_board(p, o, e);
 	const char *base = o->cmdline ? o->cmdline : p->cmdline;
@@ -165,6 +166,10 @@ char *qemu_cmdline(const struct profile *p, const struct vm_options *o, struct e
 	if (!has_word(cmdline, console))
 		append_word(&cmdline, "%s", console);
 	free(console);
+	/* Emulated on a busy host, timer interrupts come so late that the kernel takes them for missing and
+	 * panics ("IO-APIC + timer doesn't work"). Under KVM it trusts them by itself. */
+	if (accel == ACCEL_TCG && b->x86_devices && !has_word(cmdline, NO_TIMER_CHECK))
+		append_word(&cmdline, "%s", NO_TIMER_CHECK);
 	if (add_rdinit(p, &cmdline, e) < 0)
 		goto fail;
 	if (strlen(cmdline) > QEMU_CMDLINE_MAX) {
@@ -366,7 +371,7 @@ char **qemu_argv(const struct qemu_spec *s, struct err *e)
 
 	if (!b)
 		return NULL;
-	cmdline = qemu_cmdline(s->profile, s->options, e);
+	cmdline = qemu_cmdline(s->profile, s->options, s->accel, e);
 	if (!cmdline)
 		return NULL;
 	add_machine(&a, b, s);

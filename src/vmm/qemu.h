@@ -44,8 +44,8 @@ struct qemu_spec {
 /* malloc'ed, NULL-terminated; NULL and *e when the parts do not fit together. */
 char **qemu_argv(const struct qemu_spec *s, struct err *e);
 void qemu_argv_free(char **argv);
-/* The kernel's command line with console= and rdinit= added; malloc'ed, or NULL and *e. */
-char *qemu_cmdline(const struct profile *p, const struct vm_options *o, struct err *e);
+/* The kernel's command line with what we need of it added; malloc'ed, or NULL and *e. */
+char *qemu_cmdline(const struct profile *p, const struct vm_options *o, enum accel accel, struct err *e);
 /* Bytes of guest RAM: what is asked for, in whole MiB. */
 uint64_t qemu_memory(const struct profile *p, const struct vm_options *o);
 const char *qemu_machine(const struct profile *p, const struct vm_options *o);

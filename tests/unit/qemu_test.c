@@ -137,7 +137,8 @@ static void the_kernel_command_line(void **state)
 	build();
 	assert_string_equal(value("-kernel", 0), "/k/vmlinuz");
 	assert_string_equal(value("-initrd", 0), "/i/ramfs");
-	assert_string_equal(value("-append", 0), "quiet console=ttyS0 rdinit=/sbin/provium-agent");
+	assert_string_equal(value("-append", 0), "quiet console=ttyS0 no_timer_check rdinit=/sbin/provium-agent");
+	spec.accel = ACCEL_KVM;
 	options.cmdline = (char *)"console=ttyS0,115200 rdinit=/sbin/provium-agent";
 	options.cmdline_append = (char *)"debug";
 	spec.initramfs = NULL;

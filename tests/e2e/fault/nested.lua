@@ -84,7 +84,7 @@ function nested.start(dir, flags)
 			.. "exec env -u PROVIUM_LOG TMPDIR=%s/tmp PROVIUM_RERUN_STATE=%s/rerun.json NO_COLOR=1 "
 			.. "'%s' %s >out 2>err </dev/null"):format(dir, dir, dir, binary, flags or "-v"))
 		run.ended = now()
-		return { how = how, status = code, out = nested.read(dir .. "/out"), err = nested.read(dir .. "/err") }
+		return { dir = dir, how = how, status = code, out = nested.read(dir .. "/out"), err = nested.read(dir .. "/err") }
 	end)
 	return run
 end
