@@ -3,6 +3,7 @@
 local core, remote = ...
 
 local raise, ask, is_integer = core.raise, remote.ask, remote.is_integer
+local word, syscall_words, syscall_table = core.word, core.syscall_words, core.syscall_table
 
 local SYSCALL_KEYS = { "args", "bufs", "ptrs", "nested", "align", "timeout" }
 local IOCTL_KEYS = { "bufs", "ptr_offsets" }
@@ -15,12 +16,14 @@ local function check_list(what, key, v)
 	return v
 end
 
+-- The integer of 64 bits that v stands for: 2.0^63 and -2^63 are the same.
 local function check_word(what, name, v)
-	if not is_integer(v) then
+	local w = word(v)
+	if w == nil then
 		raise(("%s: %s must be an integer, got %s"):format(what, name,
 			type(v) == "number" and tostring(v) or "a " .. type(v)))
 	end
-	return v
+	return w
 end
 
 -- Trailing arguments may be left out; holes are zero.
@@ -107,7 +110,7 @@ local function non_empty(t)
 end
 
 local function parse_syscall(what, nr, ...)
-	check_word(what, "the system call's number", nr)
+	nr = check_word(what, "the system call's number", nr)
 	local first = ...
 	if type(first) ~= "table" then
 		local n = select("#", ...)
@@ -144,8 +147,11 @@ local function add_timeout(params, timeout, what)
 end
 
 local function syscall(target, nr, ...)
+	if type((...)) ~= "table" then
+		return syscall_words(target, nr, ...)
+	end
 	local params, timeout = parse_syscall("vm:syscall", nr, ...)
-	return result(ask(target, "syscall", add_timeout(params, timeout, "vm:syscall"), tostring(nr)))
+	return syscall_table(target, add_timeout(params, timeout, "vm:syscall"), "syscall", tostring(nr))
 end
 
 local Pending = { __name = "Pending" }
@@ -173,16 +179,19 @@ local function syscall_async(target, nr, ...)
 	add_timeout(params, timeout, "vm:syscall_async")
 	local pending = core.object(Pending)
 	task_of[pending] = core.spawn("system call " .. nr, function()
-		return result(ask(target, "syscall", params, tostring(nr), "syscall_async"))
+		return syscall_table(target, params, "syscall_async", tostring(nr))
 	end)
 	return pending
 end
 
 local function ioctl(target, fd, cmd, data, options)
-	check_word("vm:ioctl", "the descriptor", fd)
-	check_word("vm:ioctl", "the command", cmd)
-	if data ~= nil and type(data) ~= "string" and not is_integer(data) then
-		raise(("vm:ioctl: data must be a string or an integer, got a %s"):format(type(data)))
+	fd = check_word("vm:ioctl", "the descriptor", fd)
+	cmd = check_word("vm:ioctl", "the command", cmd)
+	if data ~= nil and type(data) ~= "string" then
+		if word(data) == nil then
+			raise(("vm:ioctl: data must be a string or an integer, got a %s"):format(type(data)))
+		end
+		data = word(data)
 	end
 	local o = remote.check_options("vm:ioctl", options, IOCTL_KEYS)
 	local bufs = o.bufs and check_bufs("vm:ioctl", o.bufs) or {}
@@ -210,15 +219,15 @@ local function value_or_errno(ok, value)
 end
 
 local function read_mem(target, addr, n)
-	check_word("vm:read_mem", "the address", addr)
-	check_word("vm:read_mem", "the length", n)
+	addr = check_word("vm:read_mem", "the address", addr)
+	n = check_word("vm:read_mem", "the length", n)
 	return value_or_errno(pcall(function()
 		return ask(target, "read_mem", { addr = addr, n = n }, ("%s bytes"):format(tostring(n))).data
 	end))
 end
 
 local function write_mem(target, addr, data)
-	check_word("vm:write_mem", "the address", addr)
+	addr = check_word("vm:write_mem", "the address", addr)
 	remote.check_string("vm:write_mem(address, string)", 2, data)
 	return value_or_errno(pcall(function()
 		ask(target, "write_mem", { addr = addr, data = data }, ("%d bytes"):format(#data))

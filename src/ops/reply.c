@@ -32,6 +32,9 @@ struct request_wait {
 	const char *name;
 	char *arg;
 	int (*push)(lua_State *L, const msgpack_object *reply);
+	void *(*keep)(const msgpack_object *reply);	/* or these two, for what they make of the reply */
+	int (*push_own)(lua_State *L, const void *own);
+	void *own;
 	msgpack_sbuffer kept;		/* the reply, until Lua takes it */
 	msgpack_unpacked unpacked;
 	bool taken;
@@ -211,27 +214,50 @@ static void request_reply_cb(void *arg, const msgpack_object *o, const struct er
 		target_fail(&w->wait, w->target, w->name, w->arg, e);
 		return;
 	}
-	msgpack_packer_init(&pk, &w->kept, msgpack_sbuffer_write);
-	msgpack_pack_object(&pk, *o);
+	if (w->keep) {
+		w->own = w->keep(o);
+	} else {
+		msgpack_packer_init(&pk, &w->kept, msgpack_sbuffer_write);
+		msgpack_pack_object(&pk, *o);
+	}
 	wait_finish(&w->wait);
+}
+
+/* Sends it. The caller says what becomes of the reply, and yields. */
+static struct request_wait *request_arm(lua_State *L, struct target *t, const char *name, const char *arg,
+	const msgpack_sbuffer *params)
+{
+	struct request_wait *w = wait_new(L, &request_kind, sizeof(*w));
+
+	w->target = t;
+	w->name = name;
+	w->arg = xstrdup(arg);
+	msgpack_sbuffer_init(&w->kept);
+	msgpack_unpacked_init(&w->unpacked);
+	w->request = request_new(t, name, params);
+	w->request->waiter = w;
+	t->in_flight++;
+	return w;
 }
 
 int request_start_undo(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
 	int (*push)(lua_State *L, const msgpack_object *reply), const struct request_undo *undo)
 {
-	struct request_wait *w = wait_new(L, &request_kind, sizeof(*w));
+	struct request_wait *w = request_arm(L, t, name, arg, params);
 
-	w->target = t;
-	w->undo = undo;
-	w->name = name;
-	w->arg = xstrdup(arg);
 	w->push = push;
-	msgpack_sbuffer_init(&w->kept);
-	msgpack_unpacked_init(&w->unpacked);
-	w->request = request_new(t, name, params);
-	w->request->waiter = w;
+	w->undo = undo;
 	w->request->undo = undo;
-	t->in_flight++;
+	return wait_yield(L, &w->wait);
+}
+
+int request_start_kept(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
+	void *(*keep)(const msgpack_object *reply), int (*push)(lua_State *L, const void *kept))
+{
+	struct request_wait *w = request_arm(L, t, name, arg, params);
+
+	w->keep = keep;
+	w->push_own = push;
 	return wait_yield(L, &w->wait);
 }
 
@@ -246,6 +272,8 @@ static int request_push(struct wait *wait, lua_State *L)
 	struct request_wait *w = (struct request_wait *)wait;
 
 	w->taken = true;
+	if (w->own)
+		return w->push_own(L, w->own);
 	if (!w->push)
 		return 0;
 	msgpack_unpack_next(&w->unpacked, w->kept.data, w->kept.size, NULL);
@@ -276,6 +304,7 @@ static void request_release(struct wait *wait)
 	}
 	msgpack_unpacked_destroy(&w->unpacked);
 	msgpack_sbuffer_destroy(&w->kept);
+	free(w->own);
 	free(w->arg);
 }
 
