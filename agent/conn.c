@@ -225,9 +225,11 @@ void conn_unsync(struct conn *c)
 	c->in.len = 0;
 }
 
-static void garbage(struct conn *c, const char *why)
+/* The next mark may have come already, after `pos`. */
+static void garbage(struct conn *c, size_t pos, const char *why)
 {
-	conn_unsync(c);
+	buf_consume(&c->in, pos);
+	c->synced = false;
 	if (c->cbs->broken)
 		c->cbs->broken(c->arg, why);
 	else
@@ -276,7 +278,7 @@ static void take_frames(struct conn *c)
 		}
 		n = wire_get_u32(c->in.p + pos);
 		if (n == 0 || n > WIRE_FRAME_MAX) {
-			garbage(c, n ? "a frame longer than 64 MiB" : "an empty frame");
+			garbage(c, pos + 4, n ? "a frame longer than 64 MiB" : "an empty frame");
 			return;
 		}
 		if (c->in.len - pos - 4 < n)
@@ -284,7 +286,7 @@ static void take_frames(struct conn *c)
 		body = wire_head(p, n, &h);
 		why = "no array [type, channel, id, body]";
 		if (!body || (c->cbs->synced && wire_check_frame(p, n, &why) < 0)) {
-			garbage(c, why);
+			garbage(c, pos + 4 + n, why);
 			return;
 		}
 		c->cbs->frame(c->arg, p, n, &h, body);

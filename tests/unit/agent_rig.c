@@ -250,13 +250,21 @@ static void consume(struct agent_rig *a, size_t n)
 
 void agent_rig_sync(struct agent_rig *a)
 {
+	agent_rig_sync_after(a, "", 0);
+}
+
+void agent_rig_sync_after(struct agent_rig *a, const void *data, size_t len)
+{
 	static unsigned count;
-	char mark[WIRE_SYNC_LEN + 1];
+	char mark[WIRE_SYNC_LEN + 1], all[256];
 	uint8_t *p;
 
 	memcpy(mark, WIRE_SYNC_MAGIC, WIRE_SYNC_MAGIC_LEN);
 	snprintf(mark + WIRE_SYNC_MAGIC_LEN, 17, "mark %10u!", ++count);
-	agent_rig_raw(a, mark, WIRE_SYNC_LEN);
+	assert_true(len + WIRE_SYNC_LEN <= sizeof(all));
+	memcpy(all, data, len);
+	memcpy(all + len, mark, WIRE_SYNC_LEN);
+	agent_rig_raw(a, all, len + WIRE_SYNC_LEN);
 	while (!(p = a->in_len ? memmem(a->in, a->in_len, mark, WIRE_SYNC_LEN) : NULL))
 		assert_true(read_more(a));
 	consume(a, (size_t)(p - a->in) + WIRE_SYNC_LEN);

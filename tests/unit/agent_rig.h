@@ -39,6 +39,8 @@ int agent_rig_free(struct agent_rig *a);
 
 void agent_rig_raw(struct agent_rig *a, const void *data, size_t len);
 void agent_rig_sync(struct agent_rig *a);
+/* The mark comes in one write with what is before it. */
+void agent_rig_sync_after(struct agent_rig *a, const void *data, size_t len);
 /* Sends [type, channel, id, body]. */
 void agent_rig_frame(struct agent_rig *a, unsigned type, unsigned channel, uint32_t id, const char *json);
 /* An event of stream 0; data NULL ends it. */

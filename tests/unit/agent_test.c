@@ -76,6 +76,8 @@ static void test_garbage_is_explained_and_forgotten_at_sync(void **state)
 		expect(agent_rig_next(a), "(2,0,0,{kind:'bad_request',message:'*no frame*'})");
 		agent_rig_sync(a);
 		expect(call(a, "stat", "{'path':'/'}"), "ok {size:*");
+		agent_rig_sync_after(a, garbage[i], lengths[i]);
+		expect(call(a, "stat", "{'path':'/'}"), "ok {size:*");
 	}
 }
 
