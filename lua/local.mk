@@ -14,6 +14,7 @@ LUA_FILES = \
 	lua/lab.lua \
 	lua/modules.lua \
 	lua/power.lua \
+	lua/process.lua \
 	lua/registry.lua \
 	lua/remote.lua \
 	lua/result.lua \
