@@ -301,8 +301,12 @@ static void qmp_event_cb(void *arg, const char *name, const json_t *data)
 		transport_port(q->transport, false);
 		transport_unlink(q->transport);
 		q->spec.ev->reset(q->spec.arg);
-	} else if ((strcmp(name, "SUSPEND") == 0 || strcmp(name, "WAKEUP") == 0) && !q->fated) {
-		q->spec.ev->suspended(q->spec.arg, *name == 'S');
+	} else if (strcmp(name, "SUSPEND") == 0 && !q->fated) {
+		transport_port(q->transport, false);
+		transport_unlink(q->transport);
+		q->spec.ev->suspended(q->spec.arg, true);
+	} else if (strcmp(name, "WAKEUP") == 0 && !q->fated) {
+		q->spec.ev->suspended(q->spec.arg, false);
 	}
 }
 

@@ -625,12 +625,15 @@ void vm_reset(struct vm *vm, vm_done_fn *cb, void *arg)
 	set_state(vm, VM_BOOTING);
 }
 
-/* In S3 a guest cannot answer, and its agent's connection may be closed. */
+/* On the way into S3 the guest's drivers drop what was on its way: the connection must begin anew. The agent and
+ * what it has made live on. */
 static void suspended_cb(void *arg, bool suspended)
 {
 	struct vm *vm = arg;
 
 	log_debug("vm", "%s: %s", vm->name, suspended ? "suspended" : "woken up");
+	if (suspended)
+		link_reset(vm->link, "the guest was suspended");
 	link_pause(vm->link, suspended);
 }
 

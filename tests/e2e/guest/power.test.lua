@@ -1,0 +1,116 @@
+-- lua.md, "VM": power_button, wakeup and qmp.
+
+local vm = provium:vm("a", "guest"):boot()
+
+-- The directory of the guest's kernel, with its modules, as QEMU's command line names it.
+local function kernel_directory(machine)
+	local f = assert(io.open(("/proc/%d/cmdline"):format(machine:pid()), "rb"))
+	local line = f:read("*a")
+	f:close()
+	return (line:match("%-kernel%z([^%z]+)/vmlinuz") or line:match("%-kernel\0([^\0]+)/vmlinuz"))
+end
+
+-- What an ACPI daemon does: the guest powers off when the button is pressed.
+local function listen_to_button(machine)
+	local modules = kernel_directory(machine) .. "/modules/kernel/drivers/"
+	for _, name in ipairs({ "acpi/button.ko", "input/evdev.ko" }) do
+		machine:push_file(modules .. name, "/tmp/m.ko")
+		machine:run("insmod /tmp/m.ko"):assert_ok()
+	end
+	machine:mkdir("/etc/acpi/PWRF", { parents = true })
+	machine:write_file("/etc/acpi/PWRF/00000080", "#!/bin/sh\npoweroff -f\n", { mode = tonumber("755", 8) })
+	local daemon = machine:run_async("acpid", { "-d" })
+	wait_until(function()
+		return machine:run("ls -l /proc/$(pidof acpid)/fd | grep -q /dev/input"):ok()
+	end, { desc = "acpid to listen" })
+	return daemon
+end
+
+test("qmp: results become tables, with and without arguments", function(t)
+	t:assert_eq(vm:qmp("query-status").status, "running")
+	t:assert_eq(vm:qmp("query-name").name, "a")
+	t:assert_same(vm:qmp("qom-set", { path = "/machine", property = "graphics", value = true }), {})
+	t:assert_eq(vm:qmp("human-monitor-command", { ["command-line"] = "print 6*7" }), "0x2a\r\n")
+	t:assert(#vm:qmp("query-cpus-fast", {}) == 1)
+	vm:pause()
+	t:assert_eq(vm:qmp("query-status").status, "paused")
+	vm:resume()
+end)
+
+test("qmp: failures name the command and QEMU's reason", function(t)
+	local message = t:assert_raises(function() vm:qmp("no-such-command") end)
+	t:assert_match(message, "^tests/e2e/guest/power%.test%.lua:%d+: vm `a`: qmp `no%-such%-command`: ")
+	t:assert_contains(message, "no-such-command")
+	t:assert_contains(t:assert_raises(function() vm:qmp("qom-get", { path = "/none", property = "x" }) end), "/none")
+	t:assert_contains(t:assert_raises(function() vm:qmp("query-status", { what = 1 }) end), "what")
+	t:assert_contains(t:assert_raises(function() vm:qmp() end), "expected vm:qmp(command [, {arguments}]), got nil")
+	t:assert_contains(t:assert_raises(function() vm:qmp("stop", "now") end), "got a string as argument 2")
+	t:assert_contains(t:assert_raises(function() vm:qmp("stop", {}, 3) end), "expected vm:qmp(")
+	t:assert_raises(function() vm.qmp("stop") end)
+	local idle = provium:vm("idle", "guest")
+	t:assert_contains(t:assert_raises(function() idle:qmp("query-status") end), "vm `idle`: VM not booted (cannot qmp)")
+	t:assert_eq(vm:qmp("query-status").status, "running")
+end)
+
+test("the power button turns a guest off that listens to it", function(t)
+	local own = provium:vm("own", "guest"):boot()
+	listen_to_button(own)
+	own:power_button("60s")
+	t:assert_eq(own:state(), "shutdown")
+	t:assert_eq(own:pid(), nil)
+	t:assert_contains(t:assert_raises(function() own:power_button() end), "(cannot power_button)")
+	own:boot()
+	listen_to_button(own)
+	own:power_button({ wait = false })
+	wait_until(function() return own:state() == "shutdown" end, { timeout = 60 })
+end)
+
+test("a guest that does not listen: the timeout says so and the VM lives", function(t)
+	local message = t:assert_raises(function() vm:power_button("300ms") end)
+	t:assert_contains(message, "vm `a`: power_button: the guest did not power off within 0.3s")
+	t:assert_eq(vm:state(), "booted")
+	t:assert_eq(vm:run("echo on").stdout, "on\n")
+end)
+
+test("power_button: misuse and states", function(t)
+	t:assert_contains(t:assert_raises(function() vm:power_button("soon") end), "`soon`")
+	t:assert_contains(t:assert_raises(function() vm:power_button({ wiat = false }) end),
+		"unknown option `wiat`, did you mean `wait`?")
+	t:assert_contains(t:assert_raises(function() vm:power_button({ wait = "no" }) end), "must be a boolean, got a string")
+	local idle = provium:vm("idle", "guest")
+	t:assert_contains(t:assert_raises(function() idle:power_button() end), "VM not booted (cannot power_button)")
+	t:assert_contains(t:assert_raises(function() idle:wakeup() end), "VM not booted (cannot wakeup)")
+end)
+
+test("power_button cancelled, and killed, while it waits", function(t)
+	local own = provium:vm("own", "guest"):boot()
+	local waiter = co.spawn(function() own:power_button(60) end)
+	sleep("100ms")
+	waiter:cancel()
+	t:assert(not pcall(waiter.join, waiter))
+	t:assert_eq(own:state(), "booted")
+	waiter = co.spawn(function() own:power_button(60) end)
+	sleep("100ms")
+	own:kill()
+	local ok, message = pcall(waiter.join, waiter, 5)
+	t:assert(not ok)
+	t:assert_contains(message, "power_button: killed")
+end)
+
+test("wakeup brings a guest back from S3", function(t)
+	local message = t:assert_raises(function() vm:wakeup() end)
+	t:assert_contains(message, "vm `a`: wakeup: ")
+	t:assert_contains(message, "suspended")
+	vm:write_file("/tmp/before", "the night")
+	t:assert_contains(vm:read_file("/sys/power/state"), "mem")
+	for _ = 1, 2 do
+		local going = co.spawn(pcall, vm.run, vm, "echo mem >/sys/power/state")
+		wait_until(function() return vm:qmp("query-status").status == "suspended" end)
+		vm:wakeup()
+		t:assert_eq(vm:state(), "booted")
+		t:assert_eq(vm:qmp("query-status").status, "running")
+		t:assert_eq(vm:read_file("/tmp/before"), "the night", "the memory is still there")
+		going:join()
+	end
+	t:assert_contains(t:assert_raises(function() vm:wakeup() end), "suspended")
+end)
