@@ -52,15 +52,15 @@ local function position_of(thread)
 	end
 end
 
--- Task:wait with a limit in seconds (nil: none) that does not count waiting for the pool.
+-- core.task_wait with a limit in seconds (nil: none) that does not count waiting for the pool.
 local function await(task, limit)
 	if not limit then
-		return task:wait()
+		return core.task_wait(task)
 	end
 	local began = core.now() - core.pool_waited()
 	local left = limit
 	repeat
-		local status, a, b = task:wait(left)
+		local status, a, b = core.task_wait(task, left)
 		if status ~= "timeout" then
 			return status, a, b
 		end
@@ -71,11 +71,11 @@ end
 
 -- Ends a task that took too long. Returns the reason.
 local function expire(task, what, limit)
-	local waiting = task:waiting_for()
+	local waiting = core.task_waiting_for(task)
 	local reason = ("%s (%gs) while %s"):format(what, limit,
 		waiting ~= "" and "waiting for " .. waiting or "computing")
 	task:cancel(reason)
-	task:wait(CANCEL_GRACE)
+	core.task_wait(task, CANCEL_GRACE)
 	return reason
 end
 
@@ -247,7 +247,7 @@ local function run_together(tests, from, to)
 		runners[#runners + 1] = core.spawn("runner of " .. tests[i].name, run_test, tests[i])
 	end
 	for _, runner in ipairs(runners) do
-		runner:wait()
+		core.task_wait(runner)
 	end
 end
 
@@ -270,7 +270,7 @@ end
 -- Runs the file: its chunk, a loaded function, then its tests.
 function framework.run(chunk, path)
 	source = getinfo(chunk, "S").source
-	local status, err, traceback = core.spawn("chunk of " .. (path or source), chunk):wait()
+	local status, err, traceback = core.task_wait(core.spawn("chunk of " .. (path or source), chunk))
 	registry.close()
 	if status == "failed" then
 		core.report("chunk_error", { message = type(err) == "string" and err or show.value(err),
@@ -292,10 +292,10 @@ function framework.cleanup(reason)
 		runner:cancel(reason)
 	end
 	for _, runner in ipairs(runners) do
-		runner:wait(CANCEL_GRACE)
+		core.task_wait(runner, CANCEL_GRACE)
 	end
 	for _, attempt in ipairs(unfinished) do
-		attempt.task:wait(CANCEL_GRACE)
+		core.task_wait(attempt.task, CANCEL_GRACE)
 		run_defers(attempt.ctx)
 		attempt.ctx.over = true
 		core.scope_close(attempt.ctx.scope)

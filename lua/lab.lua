@@ -155,6 +155,9 @@ local function is_ancestor(candidate, lab)
 end
 
 method("include", function(lab, x)
+	if x == nil then
+		member_kind(x)
+	end
 	local list = type(x) == "table" and x or { x }
 	local new = {}
 	for _, member in ipairs(list) do
@@ -229,7 +232,7 @@ local function each_vm(lab, what, vms, fn)
 		tasks[i] = core.spawn(("%s %s"):format(what, vm:name()), fn, vm, i)
 	end
 	for i, task in ipairs(tasks) do
-		local status, message = task:wait()
+		local status, message = core.task_wait(task)
 		if status ~= "done" then
 			failures[#failures + 1] = ("%s: %s"):format(vms[i]:name(), tostring(message))
 		end
@@ -291,6 +294,7 @@ method("barrier", function(lab, name, count, options)
 			raise(("barrier: unknown option %s (known: timeout)"):format(quoted(key)))
 		end
 	end
+	local timeout = core.parse_duration(options and options.timeout or 60, "barrier: timeout")
 	s.barriers = s.barriers or {}
 	local b = s.barriers[name]
 	if not b then
@@ -305,12 +309,20 @@ method("barrier", function(lab, name, count, options)
 		b.latch:open()
 		return
 	end
-	local timeout = core.parse_duration(options and options.timeout or 60, "barrier: timeout")
-	if not b.latch:wait(("barrier \"%s\""):format(name), timeout) then
-		local arrived = b.arrived
-		b.arrived = b.arrived - 1
-		raise(("barrier %s: timed out after %gs: %s"):format(quoted(name), timeout, arrivals_text(arrived, count)))
+	local ok, opened = pcall(b.latch.wait, b.latch, ("barrier \"%s\""):format(name), timeout)
+	if ok and opened then
+		return
 	end
+	-- Whoever stops waiting is not counted any more, and the last one of them ends the round.
+	local arrived = b.arrived
+	b.arrived = arrived - 1
+	if b.arrived == 0 and s.barriers[name] == b then
+		s.barriers[name] = nil
+	end
+	if not ok then
+		error(opened, 0)
+	end
+	raise(("barrier %s: timed out after %gs: %s"):format(quoted(name), timeout, arrivals_text(arrived, count)))
 end)
 
 function mt.__index(lab, key)

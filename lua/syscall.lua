@@ -162,7 +162,7 @@ local task_of = setmetatable({}, { __mode = "k" })
 function pending_methods.await(self, timeout)
 	remote.check_self(Pending, self, "await")
 	local seconds = timeout ~= nil and core.parse_duration(timeout, "Pending:await: timeout") or nil
-	local status, value = task_of[self]:wait(seconds)
+	local status, value = core.task_wait(task_of[self], seconds)
 	if status == "done" then
 		return value
 	elseif status == "timeout" then

@@ -82,7 +82,7 @@ end
 function tasks.lost_error(spawned)
 	for _, task in ipairs(spawned or file_spawned) do
 		if not joined_tasks[task] and task:status() == "failed" then
-			return select(2, task:wait())
+			return select(2, core.task_wait(task))
 		end
 	end
 end
@@ -132,7 +132,7 @@ local function run_together(what, fns, settled)
 	end
 	local ok, err = pcall(function()
 		for _, child in ipairs(children) do
-			child:wait()
+			core.task_wait(child)
 		end
 	end)
 	if not ok then
@@ -181,8 +181,9 @@ local function joined(task, timeout, status, ...)
 	if status == "done" then
 		return ...
 	elseif status == "timeout" then
+		local waiting = core.task_waiting_for(task)
 		core.raise(("Task:join: %s still runs after %gs%s"):format(tostring(task), timeout,
-			task:waiting_for() ~= "" and ", waiting for " .. task:waiting_for() or ""))
+			waiting ~= "" and ", waiting for " .. waiting or ""))
 	end
 	error((...), 0)
 end
@@ -193,10 +194,10 @@ local function join(task, timeout)
 	end
 	joined_tasks[task] = true
 	if timeout == nil then
-		return joined(task, nil, task:wait())
+		return joined(task, nil, core.task_wait(task))
 	end
 	timeout = core.parse_duration(timeout, "Task:join: timeout")
-	return joined(task, timeout, task:wait(timeout))
+	return joined(task, timeout, core.task_wait(task, timeout))
 end
 
 function tasks.install(env)

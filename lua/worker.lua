@@ -67,7 +67,7 @@ function Worker.join(worker, timeout)
 		return join_now(worker)
 	end
 	local task = core.spawn("join of a worker", join_now, worker)
-	local status, value = task:wait(core.parse_duration(timeout, "worker:join: timeout"))
+	local status, value = core.task_wait(task, core.parse_duration(timeout, "worker:join: timeout"))
 	if status == "done" then
 		return value
 	elseif status == "timeout" then

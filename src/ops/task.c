@@ -97,11 +97,11 @@ static int task_gc(lua_State *L)
 	return 0;
 }
 
-/* wait([seconds]) -> "done", results... | "failed", error, traceback | "cancelled", reason | "timeout" */
-static int op_wait(lua_State *L)
+/* task_wait(task[, seconds]) -> "done", results... | "failed", error, traceback | "cancelled", reason | "timeout" */
+static int op_task_wait(lua_State *L)
 {
 	struct task *t = check_task(L, 1);
-	int64_t ns = args_duration(L, 2, "Task:wait: timeout", -1);
+	int64_t ns = args_duration(L, 2, "Task:join: timeout", -1);
 	struct join_wait *w;
 
 	if (t == task_current(L))
@@ -217,20 +217,12 @@ static int task_status_method(lua_State *L)
 	return 1;
 }
 
-static int task_waiting_for_method(lua_State *L)
+/* task_waiting_for(task) -> what it waits for, "" when it does not */
+static int core_task_waiting_for(lua_State *L)
 {
 	char buf[512];
 
 	lua_pushstring(L, task_waiting_for(check_task(L, 1), buf, sizeof(buf)));
-	return 1;
-}
-
-static int task_traceback_method(lua_State *L)
-{
-	char *tb = task_traceback(check_task(L, 1));
-
-	lua_pushstring(L, tb);
-	free(tb);
 	return 1;
 }
 
@@ -251,18 +243,22 @@ static const struct wait_kind join_kind = {
 static const luaL_Reg task_methods[] = {
 	{ "cancel", task_cancel_method },
 	{ "status", task_status_method },
-	{ "waiting_for", task_waiting_for_method },
-	{ "traceback", task_traceback_method },
 	{ NULL, NULL },
 };
 
+/* Its only one that waits is join. */
 static const luaL_Reg task_ops[] = {
-	{ "wait", op_wait },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg core_ops[] = {
+	{ "task_wait", op_task_wait },
 	{ NULL, NULL },
 };
 
 static const luaL_Reg core_functions[] = {
 	{ "spawn", core_spawn },
+	{ "task_waiting_for", core_task_waiting_for },
 	{ NULL, NULL },
 };
 
@@ -271,4 +267,5 @@ void ops_open_task(lua_State *L)
 	/* framework's tasks.lua adds Task:join to the methods. */
 	ops_new_type(L, TASK_TYPE, "Task", task_gc, task_tostring, task_methods, task_ops);
 	luaL_setfuncs(L, core_functions, 0);
+	lua_set_ops(L, core_ops);
 }

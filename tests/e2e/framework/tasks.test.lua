@@ -47,6 +47,17 @@ test("tasks run at once and are joined", function(t)
 	t:assert_eq(a:join(), 7, "a second join has the same results")
 end)
 
+test("a task has join, cancel and status", function(t)
+	local task = co.spawn(function() end)
+	local methods = {}
+	for name in pairs(getmetatable(task).__index) do
+		methods[#methods + 1] = name
+	end
+	table.sort(methods)
+	t:assert_eq(table.concat(methods, " "), "cancel join status")
+	task:join()
+end)
+
 test("join raises the task's error, or after its timeout", function(t)
 	local failing = co.spawn(function() sleep(0.01) error("inside", 0) end)
 	t:assert_eq(t:assert_raises(function() failing:join() end), "inside")

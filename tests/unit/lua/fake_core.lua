@@ -128,7 +128,7 @@ function fake.new(options)
 		return setmetatable({ task = task }, { __index = Task })
 	end
 
-	function Task.wait(self, seconds)
+	function core.task_wait(self, seconds)
 		local task = self.task
 		if not task.state then
 			block({ what = 'task "' .. task.name .. '"', task = task, at = seconds and clock + seconds })
@@ -150,7 +150,7 @@ function fake.new(options)
 		return self.task.state or "running"
 	end
 
-	function Task.waiting_for(self)
+	function core.task_waiting_for(self)
 		return self.task.wait and self.task.wait.what or ""
 	end
 
@@ -231,7 +231,7 @@ function fake.run(text, options)
 		fake.stop_when_idle = function()
 			main:cancel(options.stop)
 			core.spawn("clean-up", function()
-				main:wait()
+				core.task_wait(main)
 				framework.cleanup(options.stop)
 			end)
 		end
