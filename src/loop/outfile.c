@@ -17,6 +17,7 @@
 
 #include "loop/loop.h"
 
+#define OWN_FDS "/proc/self/fd"
 #define COPY_STEP ((size_t)1 << 30)
 #define COPY_BUFFER ((size_t)1 << 20)
 
@@ -44,19 +45,29 @@ static char *parent_of(const char *path)
 	return slash == path ? xstrdup("/") : xstrndup(path, slash - path);
 }
 
+/* Giving it a name later goes through /proc, which a chroot may not have. */
+static int open_nameless(const char *path)
+{
+	char *dir = parent_of(path);
+	int fd = -1;
+
+	if (access(OWN_FDS, X_OK) == 0)
+		fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+	free(dir);
+	return fd;
+}
+
 struct outfile *outfile_open(const char *path, uint64_t size, struct err *e)
 {
 	struct outfile *o = xcalloc(1, sizeof(*o));
-	char *dir = parent_of(path);
 
 	o->path = xstrdup(path);
 	o->size = size;
-	o->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+	o->fd = open_nameless(path);
 	if (o->fd < 0) {
 		o->temp = temp_name(path);
 		o->fd = open(o->temp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
 	}
-	free(dir);
 	if (o->fd < 0) {
 		err_set(e, errno, "create `%s`: %s", path, strerror(errno));
 		free(o->temp);
@@ -203,7 +214,7 @@ static int give_name(struct outfile *o)
 	char self[64];
 	int tries;
 
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", o->fd);
+	snprintf(self, sizeof(self), OWN_FDS "/%d", o->fd);
 	if (!linkat(AT_FDCWD, self, AT_FDCWD, o->path, AT_SYMLINK_FOLLOW))
 		return 0;
 	for (tries = 0; errno == EEXIST && !o->temp && tries < 100; tries++) {

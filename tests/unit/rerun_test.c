@@ -2,10 +2,12 @@
  * The state that --rerun-failed reads.
  */
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -89,6 +91,54 @@ static void what_is_saved_is_loaded(void **state)
 	rerun_free(got, n);
 }
 
+static void missing_directories_are_made(void **state)
+{
+	const char *paths[] = { "/a" };
+	char **got, *home = xstrdup(getenv("HOME"));
+	size_t n;
+
+	(void)state;
+	unsetenv("PROVIUM_RERUN_STATE");
+	setenv("HOME", dir, 1);
+	assert_int_equal(rerun_save(paths, 1, NULL), 0);
+	assert_int_equal(rerun_load(&got, &n, NULL), 1);
+	assert_int_equal(n, 1);
+	rerun_free(got, n);
+	if (home)
+		setenv("HOME", home, 1);
+	free(home);
+}
+
+/* 0: saved and loaded there; 77: no right to try. */
+static int save_in_a_chroot(void)
+{
+	const char *paths[] = { "/a" };
+	char **got;
+	size_t n;
+
+	if (chroot(dir) && (unshare(CLONE_NEWUSER) || chroot(dir)))
+		return 77;
+	if (chdir("/") || access("/proc", F_OK) == 0)
+		return 2;
+	unsetenv("PROVIUM_RERUN_STATE");
+	setenv("HOME", "/home", 1);
+	return rerun_save(paths, 1, NULL) == 0 && rerun_load(&got, &n, NULL) == 1 && n == 1 ? 0 : 1;
+}
+
+static void a_chroot_without_proc_does_too(void **state)
+{
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(save_in_a_chroot());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_true(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77);
+}
+
 static void a_clean_run_leaves_it_alone(void **state)
 {
 	const char *paths[] = { "/a" };
@@ -157,6 +207,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_place_follows_the_environment, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_saved_is_loaded, setup, teardown),
+		cmocka_unit_test_setup_teardown(missing_directories_are_made, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_chroot_without_proc_does_too, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_clean_run_leaves_it_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_empty_array_is_a_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(other_content_is_refused, setup, teardown),
