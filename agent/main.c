@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -95,8 +96,18 @@ static void claim_guest(void)
 		agent_die("another provium-agent serves this guest already; this one ends");
 }
 
+/* What whoever started us ignores is not to reach commands. The C library would leave out its own two. */
+static void default_signals(void)
+{
+	static const unsigned char dfl[64];	/* the kernel's struct sigaction, larger on no architecture */
+
+	for (int sig = 1; sig <= 64; sig++)
+		syscall(SYS_rt_sigaction, sig, dfl, NULL, 8);
+}
+
 static void protect(void)
 {
+	default_signals();
 	signal(SIGPIPE, SIG_IGN);
 	if (!agent_env.local)
 		agent_write_file("/proc/self/oom_score_adj", "-1000");
