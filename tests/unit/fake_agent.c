@@ -95,6 +95,13 @@ static void answer_hello(struct fake_agent *fa, uint32_t id, const msgpack_objec
 		(size_t)nonce->via.bin.size);
 }
 
+static bool is_hello(const msgpack_object *frame)
+{
+	const msgpack_object *op = &frame[3].via.array.ptr[0];
+
+	return frame[0].via.u64 == WIRE_REQUEST && op->via.str.size == 5 && !memcmp(op->via.str.ptr, "hello", 5);
+}
+
 static void fake_read_cb(struct bufferevent *bev, void *arg)
 {
 	struct fake_agent *fa = arg;
@@ -117,7 +124,7 @@ static void fake_read_cb(struct bufferevent *bev, void *arg)
 		INVARIANT(msgpack_unpack_next(&u, (char *)evbuffer_pullup(in, len + 4) + 4, len, NULL) ==
 			MSGPACK_UNPACK_SUCCESS);
 		f = u.data.via.array.ptr;
-		if (f[1].via.u64 == WIRE_MUX && !fa->own_hello)
+		if (is_hello(f) && !fa->own_hello)
 			answer_hello(fa, (uint32_t)f[2].via.u64, &f[3]);
 		else
 			fa->frame(fa, (unsigned)f[0].via.u64, (unsigned)f[1].via.u64,
