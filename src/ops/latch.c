@@ -37,11 +37,13 @@ static int core_latch(lua_State *L)
 	return 1;
 }
 
+/* Neither the latch nor the time ends it any more. */
 static void latch_end(struct latch_wait *w)
 {
 	if (w->linked)
 		LIST_REMOVE(w, entry);
 	w->linked = false;
+	timer_stop(&w->timer);
 }
 
 /* open(): lets every waiter through, now and later */
@@ -101,10 +103,7 @@ static void latch_describe(struct wait *wait, char *buf, size_t size)
 
 static void latch_release(struct wait *wait)
 {
-	struct latch_wait *w = (struct latch_wait *)wait;
-
-	latch_end(w);
-	timer_stop(&w->timer);
+	latch_end((struct latch_wait *)wait);
 }
 
 static const struct wait_kind latch_kind = {

@@ -75,7 +75,8 @@ static const char *env_select(void *arg, lua_State *L, const char *name, int met
 
 static void run_clock(struct testfile *f)
 {
-	if (!f->session->timeout_ns || f->cleanup)	/* clean-up has a limit of its own */
+	/* What is left to end after it may still leave the pool; clean-up has a limit of its own. */
+	if (!f->session->timeout_ns || task_status(f->main) > TASK_WAITING)
 		return;
 	f->timer_started_ns = now_ns();
 	timer_start(f->session->loop, &f->timer, f->time_left_ns, timeout_cb, f);
@@ -83,7 +84,7 @@ static void run_clock(struct testfile *f)
 
 static void stop_clock(struct testfile *f)
 {
-	if (!f->timer)
+	if (!f->timer || f->cleanup)
 		return;
 	f->time_left_ns -= now_ns() - f->timer_started_ns;
 	timer_stop(&f->timer);
@@ -202,34 +203,51 @@ static bool owner_stuck(void *arg)
 
 /* ---- its life ---- */
 
-int testfile_load(lua_State *L, const char *path, const char *shown)
+/* The whole of a file, malloc'ed; NULL and errno. */
+static char *read_all(const char *path, size_t *len)
 {
 	FILE *file = fopen(path, "re");
-	char *text = NULL, chunk[4096];
-	size_t len = 0;
+	char *text = NULL;
+	size_t n, room = 0;
+	int code;
+
+	*len = 0;
+	if (!file)
+		return NULL;
+	do {
+		text = xrealloc(text, room += 65536);
+		n = fread(text + *len, 1, room - *len, file);
+		*len += n;
+	} while (*len == room);
+	code = ferror(file) ? errno : 0;
+	fclose(file);
+	if (code) {
+		free(text);
+		text = NULL;
+		errno = code;
+	}
+	return text;
+}
+
+int testfile_load(lua_State *L, const char *path, const char *shown)
+{
+	char *text, *code, chunk[4096];
+	size_t len;
 	int r;
 
-	if (!file || getdelim(&text, &len, EOF, file) < 0) {
-		r = file && feof(file) ? 0 : -errno;
-		if (r < 0)
-			lua_pushfstring(L, "cannot read `%s`: %s", shown, strerror(-r));
-		len = 0;
-	} else {
-		len = (size_t)ftell(file);
-		r = 0;
+	text = code = read_all(path, &len);
+	if (!text) {
+		r = -errno;
+		lua_pushfstring(L, "cannot read `%s`: %s", shown, strerror(-r));
+		return r;
 	}
-	if (file)
-		fclose(file);
-	if (r == 0) {
-		/* A first line "#!..." is the shell's. */
-		const char *code = text ? text : "";
-
-		if (*code == '#')
-			while (len > 0 && *code != '\n')
-				code++, len--;
-		snprintf(chunk, sizeof(chunk), "@%s", shown);
-		r = luaL_loadbuffer(L, code, len, chunk) == LUA_OK ? 0 : -EINVAL;
-	}
+	if (len >= 3 && memcmp(code, "\xef\xbb\xbf", 3) == 0)	/* some editors put it there */
+		code += 3, len -= 3;
+	if (len > 0 && *code == '#')				/* a first line "#!..." is the shell's */
+		while (len > 0 && *code != '\n')
+			code++, len--;
+	snprintf(chunk, sizeof(chunk), "@%s", shown);
+	r = luaL_loadbuffer(L, code, len, chunk) == LUA_OK ? 0 : -EINVAL;
 	free(text);
 	return r;
 }
