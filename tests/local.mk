@@ -2,10 +2,12 @@
 
 TEST_TREES = \
 	fixtures \
+	tests/bench \
 	tests/demo \
 	tests/e2e \
 	tests/fuzz/corpus \
 	tests/run \
+	tests/unit/data \
 	tests/unit/lua
 
 EXTRA_DIST += $(TEST_TREES)
@@ -17,6 +19,7 @@ UNIT_TESTS = \
 	tests/unit/agentfiles_test \
 	tests/unit/args_test \
 	tests/unit/build_test \
+	tests/unit/child_test \
 	tests/unit/compat_test \
 	tests/unit/config_test \
 	tests/unit/console_test \
@@ -29,14 +32,19 @@ UNIT_TESTS = \
 	tests/unit/loop_test \
 	tests/unit/modules_test \
 	tests/unit/overlay_test \
+	tests/unit/pool_test \
 	tests/unit/qemu_test \
 	tests/unit/qmp_test \
+	tests/unit/render_test \
 	tests/unit/rerun_test \
+	tests/unit/result_test \
 	tests/unit/scan_test \
+	tests/unit/scope_test \
 	tests/unit/task_test \
 	tests/unit/toml_test \
 	tests/unit/units_test \
 	tests/unit/vm_test \
+	tests/unit/wait_test \
 	tests/unit/wire_test
 
 # What several of them share: fakes of the other side, and the runner of tests written in Lua.
