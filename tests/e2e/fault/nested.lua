@@ -120,6 +120,13 @@ function nested.run(t, files, flags, profiles)
 	return nested.start(nested.suite(t, files, profiles), flags):join()
 end
 
+-- Where the images of the profile `guest` are; a file that uses this names that profile, so they are built.
+function nested.images()
+	local builds = os.getenv("PROVIUM_BUILD_DIR")
+		or (os.getenv("XDG_CACHE_HOME") or os.getenv("HOME") .. "/.cache") .. "/provium/builds"
+	return builds .. "/guest"
+end
+
 -- Text that a nested suite starts with: write(name, text), exists(name) in its directory.
 nested.prelude = [[
 local function write(name, text)
