@@ -38,9 +38,11 @@ UNIT_TESTS = \
 	tests/unit/render_test \
 	tests/unit/rerun_test \
 	tests/unit/result_test \
+	tests/unit/runner_test \
 	tests/unit/scan_test \
 	tests/unit/scope_test \
 	tests/unit/task_test \
+	tests/unit/testfile_test \
 	tests/unit/toml_test \
 	tests/unit/units_test \
 	tests/unit/vm_test \
