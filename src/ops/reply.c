@@ -251,8 +251,8 @@ int request_start_undo(lua_State *L, struct target *t, const char *name, const c
 	return wait_yield(L, &w->wait);
 }
 
-int request_start_kept(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
-	void *(*keep)(const msgpack_object *reply), int (*push)(lua_State *L, const void *kept))
+int request_start_kept(lua_State *L, struct target *t, const char *name, const char *arg,
+	const msgpack_sbuffer *params, void *(*keep)(const msgpack_object *reply), int (*push)(lua_State *L, const void *kept))
 {
 	struct request_wait *w = request_arm(L, t, name, arg, params);
 

@@ -40,10 +40,10 @@ void request_forget_int(struct target *t, const char *name, const char *key, int
 int request_start(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
 	int (*push)(lua_State *L, const msgpack_object *reply));
 
-/* The same for replies that are taken apart as they arrive: keep copies what it needs into one piece of memory that
- * free() releases, push gets that. */
-int request_start_kept(lua_State *L, struct target *t, const char *name, const char *arg, const msgpack_sbuffer *params,
-	void *(*keep)(const msgpack_object *reply), int (*push)(lua_State *L, const void *kept));
+/* The same for replies that are taken apart as they arrive: keep copies what it needs into one piece of memory
+ * that free() releases, push gets that. */
+int request_start_kept(lua_State *L, struct target *t, const char *name, const char *arg,
+	const msgpack_sbuffer *params, void *(*keep)(const msgpack_object *reply), int (*push)(lua_State *L, const void *kept));
 
 /* How to take back what a request has made when its task was cancelled before it could know: a request `name` with
  * the reply's integer `field` as its parameter of the same name. */

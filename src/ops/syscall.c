@@ -220,7 +220,9 @@ static void pack_value(lua_State *L, msgpack_packer *pk)
 /* syscall_table(vm or worker, params checked by syscall.lua, method, shown) -> result */
 static int op_syscall_table(lua_State *L)
 {
-	static const char *const keys[] = { "nr", "args", "bufs", "ptrs", "nested", "align", "async", "timeout" };
+	static const char *const keys[] = {
+		"nr", "args", "bufs", "ptrs", "nested", "align", "async", "timeout",
+	};
 	struct target *t = check_target(L, 1, luaL_checkstring(L, 3));
 	const char *shown = luaL_checkstring(L, 4);
 	msgpack_sbuffer *b = sbuffer_push(L);

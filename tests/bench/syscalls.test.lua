@@ -1,4 +1,4 @@
--- System calls: one at a time, in batches, and the nearest that a command can do; with the host's cost of each.
+-- System calls: one at a time, in batches, and the nearest that a command can do; what each costs the host.
 
 local bench = require("bench")
 
@@ -8,8 +8,9 @@ local runs = bench.count(1000, 20)
 local BATCH = 100
 
 local function report(name, n, seconds, cpu, samples, each)
-	bench.report(name .. ": calls/s", ("%.0f"):format(n / seconds), n .. " calls")
-	bench.report(name .. ": host CPU per call", ("%.1f us"):format(cpu / n * 1e6), "Provium alone, without QEMU")
+	bench.report(name .. ": calls/s", ("%.0f"):format(n / seconds), ("%d calls"):format(n))
+	bench.report(name .. ": host CPU per call", ("%.1f us"):format(cpu / n * 1e6),
+		"Provium alone, without QEMU")
 	bench.report(name .. ": p50", ("%.0f us"):format(bench.median(samples) / 1e3), each)
 	bench.report(name .. ": p99", ("%.0f us"):format(bench.quantile(samples, 0.99) / 1e3), each)
 end

@@ -13,8 +13,8 @@ test("mount, openat, newfstatat, umount", function(t)
 	t:assert(opened.ret >= 0, "errno " .. opened.errno)
 	t:assert_eq(opened.out_bufs[1], "/mnt/tmp/file\0")
 	t:assert_eq(sys.write(vm, opened.ret, "twelve bytes").ret, 12)
-	local r = vm:syscall(nr.newfstatat, { args = { sys.AT_FDCWD, 0, 0, 0 }, bufs = { "/mnt/tmp/file\0", { len = 144 } },
-		ptrs = { 1, 2 } })
+	local r = vm:syscall(nr.newfstatat, { args = { sys.AT_FDCWD, 0, 0, 0 }, ptrs = { 1, 2 },
+		bufs = { "/mnt/tmp/file\0", { len = 144 } } })
 	t:assert_eq(r.ret, 0)
 	local stat = sys.unpack_stat(r.out_bufs[2])
 	t:assert_eq(stat.size, 12)

@@ -19,9 +19,11 @@ end
 
 -- Names by index, as RTM_GETLINK tells them.
 local function links(fd)
-	local request = string.pack("<I4I2I2I4I4", 32, 18, 0x301, 1, 0) .. ("\0"):rep(16)	-- RTM_GETLINK, REQUEST | DUMP
+	-- RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP
+	local request = string.pack("<I4I2I2I4I4", 32, 18, 0x301, 1, 0) .. ("\0"):rep(16)
 	local kernel = string.pack("<I2I2I4I4", AF_NETLINK, 0, 0, 0)
-	sys.must(vm, nr.sendto, { args = { fd, 0, #request, 0, 0, #kernel }, bufs = { request, kernel }, ptrs = { 1, 4 } })
+	sys.must(vm, nr.sendto, { args = { fd, 0, #request, 0, 0, #kernel }, bufs = { request, kernel },
+		ptrs = { 1, 4 } })
 	local names = {}
 	while true do
 		local n, r = sys.must(vm, nr.recvfrom, { args = { fd, 0, 16384 }, bufs = { { len = 16384 } }, ptrs = { 1 } })
@@ -54,7 +56,8 @@ test("a raw netlink socket", function(t)
 end)
 
 local function socketpair()
-	local _, r = sys.must(vm, nr.socketpair, { args = { AF_UNIX, SOCK_STREAM, 0 }, bufs = { { len = 8 } }, ptrs = { 3 } })
+	local _, r = sys.must(vm, nr.socketpair, { args = { AF_UNIX, SOCK_STREAM, 0 }, bufs = { { len = 8 } },
+		ptrs = { 3 } })
 	return string.unpack("<i4i4", r.out_bufs[1])
 end
 

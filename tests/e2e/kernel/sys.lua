@@ -10,7 +10,8 @@ local sys = {
 		sethostname = 170, gettid = 186, exit_group = 231, openat = 257, newfstatat = 262, unshare = 272,
 		eventfd2 = 290, pipe2 = 293, getrandom = 318, memfd_create = 319, pidfd_open = 434, pidfd_getfd = 438,
 	},
-	E = { PERM = 1, NOENT = 2, BADF = 9, AGAIN = 11, ACCES = 13, FAULT = 14, INVAL = 22, NOSYS = 38, TIMEDOUT = 110 },
+	E = { PERM = 1, NOENT = 2, BADF = 9, AGAIN = 11, ACCES = 13, FAULT = 14, INVAL = 22, NOSYS = 38,
+		TIMEDOUT = 110 },
 	AT_FDCWD = -100,
 	O_RDWR = 2, O_CREAT = 64, O_EXCL = 128, O_NONBLOCK = 2048, O_DIRECTORY = 65536,
 	PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32,
@@ -64,7 +65,8 @@ end
 -- The fields that the suites look at, of a struct stat.
 function sys.unpack_stat(s)
 	local dev, ino, nlink, mode, uid, gid = string.unpack("<I8I8I8I4I4I4", s)
-	return { dev = dev, ino = ino, nlink = nlink, mode = mode, uid = uid, gid = gid, size = (string.unpack("<i8", s, 49)) }
+	return { dev = dev, ino = ino, nlink = nlink, mode = mode, uid = uid, gid = gid,
+		size = (string.unpack("<i8", s, 49)) }
 end
 
 function sys.readlink(target, path)

@@ -54,7 +54,8 @@ test("setresuid in a worker", function(t)
 	vm:mkdir("/only-root", { perm = 448 })	-- 0700
 	sys.must(worker, nr.setresgid, 1234, 1234, 1234)
 	sys.must(worker, nr.setresuid, 1000, 1001, 1002)
-	local _, r = sys.must(worker, nr.getresuid, { bufs = { { len = 4 }, { len = 4 }, { len = 4 } }, ptrs = { 0, 1, 2 } })
+	local _, r = sys.must(worker, nr.getresuid, { bufs = { { len = 4 }, { len = 4 }, { len = 4 } },
+		ptrs = { 0, 1, 2 } })
 	t:assert_eq(string.unpack("<I4", r.out_bufs[1]), 1000)
 	t:assert_eq(string.unpack("<I4", r.out_bufs[2]), 1001)
 	t:assert_eq(string.unpack("<I4", r.out_bufs[3]), 1002)
