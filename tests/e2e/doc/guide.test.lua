@@ -1,6 +1,6 @@
 -- The files of doc/writing-tests.md: each is run by a provium of its own, on the local backend.
 
-local nested = require("framework.nested")
+local nested = require("nested")
 
 local here = debug.getinfo(1, "S").source:sub(2):match("^(.*)/[^/]*$") or "."
 local page = assert(io.open(here .. "/../../../doc/writing-tests.md")):read("*a")
@@ -25,7 +25,7 @@ test("every file runs", function(t)
 	for name, text in pairs(modules) do
 		suite[name] = text
 	end
-	local r = nested.run(t, suite)
+	local r = nested.run_local(t, suite)
 	t:log(r.out .. r.err)
 	t:assert_eq(r.status, 0)
 	t:assert_contains(r.out, " 0 failed, 0 skipped;")

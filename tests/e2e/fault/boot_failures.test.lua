@@ -1,7 +1,7 @@
 -- Boots that fail: each way has an error of its own with stage, cause and console, at once, and leaves a VM
 -- that can be looked at.
 
-local nested = require("fault.nested")
+local nested = require("nested")
 
 -- A guest whose first process is this script, in the place of the agent.
 local function instead_of_agent(script)

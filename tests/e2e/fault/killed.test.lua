@@ -1,6 +1,6 @@
 -- Provium itself is killed or interrupted in the middle of a run: nothing of it stays behind.
 
-local nested = require("fault.nested")
+local nested = require("nested")
 
 local suite = nested.prelude .. [[
 	local vm = provium:vm("a", "guest"):boot()

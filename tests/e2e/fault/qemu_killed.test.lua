@@ -1,6 +1,6 @@
 -- SIGKILL to one QEMU while something of its guest is pending: that fails at once and says why; others go on.
 
-local nested = require("fault.nested")
+local nested = require("nested")
 
 -- What must stand in the error of every operation that was pending.
 local function check(t, err, op)

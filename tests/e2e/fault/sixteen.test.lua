@@ -1,6 +1,6 @@
 -- Sixteen files, each with a VM of its own, at the same time, from one process with one thread.
 
-local nested = require("fault.nested")
+local nested = require("nested")
 
 local N = 16
 

@@ -1,6 +1,6 @@
 -- t's assertions: those that hold, and the failure text of each that does not.
 
-local nested = require("framework.nested")
+local nested = require("nested")
 
 -- What assert_raises forgives: the message of a failing assertion, without its position.
 local function message_of(t, fn)
@@ -89,7 +89,7 @@ test("t:fail and plain errors", { parallel = true }, function(t)
 end)
 
 test("a swallowed t:skip still skips", { parallel = true }, function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		test("a", function(t) pcall(t.skip, t, "no hardware") error("not reached by a real skip") end)
 		test("b", function(t) t:assert_raises(function() t:skip("inside") end) end)
 		test("c", function(t) t:skip() end)]])
@@ -100,6 +100,6 @@ test("a swallowed t:skip still skips", { parallel = true }, function(t)
 end)
 
 test("one that assert_raises caught does not count", { parallel = true }, function(t)
-	local r = nested.run(t, [[test("x", function(t) t:assert_raises(function() t:assert(false) end) end)]])
+	local r = nested.run_local(t, [[test("x", function(t) t:assert_raises(function() t:assert(false) end) end)]])
 	t:assert_eq(r.status, 0)
 end)

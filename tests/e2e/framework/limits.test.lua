@@ -1,9 +1,9 @@
 -- Timeouts, preemption, memory: what one test or file does to itself and to nobody else.
 
-local nested = require("framework.nested")
+local nested = require("nested")
 
 test("a test timeout names what it waited for", function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		test("waits", {timeout = "500ms"}, function() sleep(30) end)
 		test("next", function() end)]])
 	t:assert_eq(r.status, 1)
@@ -13,7 +13,7 @@ test("a test timeout names what it waited for", function(t)
 end)
 
 test("provium.timeout is the default, meta.timeout wins", function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		provium.timeout = "300ms"
 		test("default", function() sleep(30) end)
 		test("own", {timeout = 5}, function() sleep(1) end)]])
@@ -22,7 +22,7 @@ test("provium.timeout is the default, meta.timeout wins", function(t)
 end)
 
 test("a loop without end is preempted, others go on", function(t)
-	local r = nested.run(t, {
+	local r = nested.run_local(t, {
 		["spin.test.lua"] = [[
 			test("spin", {timeout = "300ms"}, function() while true do end end)
 			local function spin() while true do end end
@@ -46,7 +46,7 @@ test("a loop without end is preempted, others go on", function(t)
 end)
 
 test("the file's timeout ends the file", function(t)
-	local r = nested.run(t, {
+	local r = nested.run_local(t, {
 		["long.test.lua"] = 'test("long", function() sleep(60) end) test("never", function() end)',
 		["short.test.lua"] = 'test("short", function() end)',
 	}, "-v --timeout 1s")
@@ -56,7 +56,7 @@ test("the file's timeout ends the file", function(t)
 end)
 
 test("memory has a cap for each file", function(t)
-	local r = nested.run(t, {
+	local r = nested.run_local(t, {
 		["big.test.lua"] = [[
 			test("eats", function()
 				local s = "x"
@@ -70,7 +70,7 @@ test("memory has a cap for each file", function(t)
 end)
 
 test("defers run whatever happened, last first", function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		local order = {}
 		local function keep(name) return function() sleep(0.01) order[#order + 1] = name end end
 		test("fails", function(t) t:defer(keep("a")) t:defer(keep("b")) error("on purpose") end)
@@ -84,7 +84,7 @@ test("defers run whatever happened, last first", function(t)
 end)
 
 test("a task left running ends with its test", function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		local ticks = 0
 		test("leaves one", function() co.spawn(function() while true do ticks = ticks + 1 sleep(0.01) end end) end)
 		test("it is gone", function(t) local before = ticks sleep(0.2) t:assert_eq(ticks, before) end)]])
@@ -105,7 +105,7 @@ test("deferred functions run when their file ends before them", function(t)
 			t:defer(function() sleep("50ms"); print("deferred b") end)
 			while true do pcall(sleep, 30) end
 		end)]]
-	local r = nested.run(t, suite, "--timeout 500ms")
+	local r = nested.run_local(t, suite, "--timeout 500ms")
 	t:assert_eq(r.status, 1)
 	t:assert_contains(r.out, "TIME x.test.lua (0 passed, 2 failed, 0 skipped)")
 	t:assert_contains(r.err, "[a] deferred a")

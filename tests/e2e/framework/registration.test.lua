@@ -1,9 +1,9 @@
 -- test() and todo(): names, shapes, meta, order, retries; and what a chunk that fails comes to.
 
-local nested = require("framework.nested")
+local nested = require("nested")
 
 local function chunk_fails(t, text, message)
-	local r = nested.run(t, text)
+	local r = nested.run_local(t, text)
 	t:assert_eq(r.status, 1, "status")
 	t:assert_contains(r.out, "FAIL x.test.lua\n")
 	t:assert_contains(r.out, message)
@@ -37,7 +37,7 @@ test("a test registered by a test", { parallel = true }, function(t)
 end)
 
 test("todo skips every test and still runs the chunk", { parallel = true }, function(t)
-	local r = nested.run(t, 'todo("not yet")\ntest("a", error)\ntest("b", error)\nprint("chunk ran")')
+	local r = nested.run_local(t, 'todo("not yet")\ntest("a", error)\ntest("b", error)\nprint("chunk ran")')
 	t:assert_eq(r.status, 0)
 	t:assert_contains(r.out, "PASS x.test.lua (0 passed, 0 failed, 2 skipped)")
 	t:assert_contains(r.out, "SKIP a (not yet)")
@@ -50,19 +50,19 @@ test("meta.skip, slow and tags", { parallel = true }, function(t)
 		test("slow", {slow = true}, function() end)
 		test("net", {tags = "net"}, function() end)
 		test("disk", {tags = {"disk", "net"}}, function() end)]]
-	local r = nested.run(t, suite)
+	local r = nested.run_local(t, suite)
 	t:assert_contains(r.out, "(2 passed, 0 failed, 2 skipped)")
 	t:assert_contains(r.out, "SKIP skipped (broken host)")
-	r = nested.run(t, suite, "-v --include-slow --tag net --no-tag disk")
+	r = nested.run_local(t, suite, "-v --include-slow --tag net --no-tag disk")
 	t:assert_contains(r.out, "(1 passed, 0 failed, 3 skipped)")
-	r = nested.run(t, suite, "-v --tag smoke")
+	r = nested.run_local(t, suite, "-v --tag smoke")
 	t:assert_contains(r.out, "filtered: did not match --tag (smoke)")
-	r = nested.run(t, suite, "-v --test net")
+	r = nested.run_local(t, suite, "-v --test net")
 	t:assert_contains(r.out, "(1 passed, 0 failed, 3 skipped)")
 end)
 
 test("tests run in order, one at a time; parallel neighbours together", { parallel = true }, function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		local order = {}
 		local function nap(t) order[#order + 1] = t.name sleep(0.5) order[#order + 1] = t.name end
 		test("a", nap)
@@ -75,7 +75,7 @@ test("tests run in order, one at a time; parallel neighbours together", { parall
 end)
 
 test("retries", { parallel = true }, function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		local n = 0
 		test("third time", {retries = 2}, function(t) n = n + 1 t:assert_eq(n, 3) end)
 		test("never", {retries = 1}, function(t) t:fail("always") end)]])
@@ -84,7 +84,7 @@ test("retries", { parallel = true }, function(t)
 end)
 
 test("print goes to stderr with the test's name", { parallel = true }, function(t)
-	local r = nested.run(t, 'test("x", function() print("hello", 3) end)')
+	local r = nested.run_local(t, 'test("x", function() print("hello", 3) end)')
 	t:assert_contains(r.err, "[x] hello\t3\n")
 	t:assert(not r.out:find("hello", 1, true), "stdout is the results'")
 end)

@@ -1,6 +1,6 @@
 -- wait_until, sleep, and things at once: co.spawn, co.wrap, co.all, co.race, Task.
 
-local nested = require("framework.nested")
+local nested = require("nested")
 
 test("sleep and now", function(t)
 	local before, before_ns = now(), now_ns()
@@ -131,7 +131,7 @@ test("assertions inside tasks count for their test", function(t)
 end)
 
 test("an error in a task that nobody joins fails the test", function(t)
-	local r = nested.run(t, [[
+	local r = nested.run_local(t, [[
 		test("lost", function() co.spawn(function() error("nobody listens") end); sleep("50ms") end)
 		test("joined", function() t = co.spawn(function() error("heard") end); pcall(t.join, t) end)
 		test("cancelled", function() co.spawn(sleep, 30); sleep("50ms") end)]])

@@ -1,5 +1,5 @@
--- Runs a suite of its own with a provium of its own, on real VMs: in a directory and a $TMPDIR of its own,
--- with the profiles and the guest images of this tree.
+-- Runs a suite of its own with a provium of its own, in a directory and a $TMPDIR of its own: on real VMs with
+-- the profiles and the guest images of this tree, or with --vmm local and nothing of the outer world.
 
 local nested = {}
 local Run = {}
@@ -17,7 +17,7 @@ nested.shell = shell
 -- The program that runs this test, unless the environment names another.
 local binary = os.getenv("PROVIUM_BIN") or shell("readlink /proc/$PPID/exe")
 nested.binary = binary
-local here = debug.getinfo(1, "S").source:match("^@(.*)/tests/e2e/fault/nested%.lua$")
+local here = debug.getinfo(1, "S").source:match("^@(.*)/tests/e2e/nested%.lua$")
 local tree = shell(("cd '%s' && pwd"):format(here))
 
 function nested.read(path)
@@ -61,28 +61,34 @@ function nested.wait_dead(pids, timeout)
 	end, { timeout = timeout, interval = 0.02, desc = "the end of processes " .. table.concat(pids, " ") })
 end
 
--- Makes a suite: files is one file's text or name -> text; profiles is more text for provium.toml. Its paths
--- are the tree's own, so the images that are built already are used. Returns the directory.
-function nested.suite(t, files, profiles)
+local function make(t, files, toml)
 	local dir = shell("mktemp -d")
 	t:defer(function() os.execute("rm -rf " .. dir) end)
-	os.execute(("ln -s '%s/fixtures' %s/fixtures && mkdir %s/tmp"):format(tree, dir, dir))
-	local toml = nested.read(tree .. "/provium.toml"):gsub("roots = %b[]", 'roots = ["."]')
-	nested.write(dir .. "/provium.toml", toml .. "\n" .. (profiles or ""))
+	os.execute(("mkdir %s/tmp"):format(dir))
+	nested.write(dir .. "/provium.toml", toml)
 	for name, text in pairs(type(files) == "string" and { ["x.test.lua"] = files } or files) do
 		nested.write(dir .. "/" .. name, text)
 	end
 	return dir
 end
 
--- Starts provium in a suite's directory. t's end kills it if it still runs.
-function nested.start(dir, flags)
+-- Makes a suite: files is one file's text or name -> text; profiles is more text for provium.toml. Its paths
+-- are the tree's own, so the images that are built already are used. Returns the directory.
+function nested.suite(t, files, profiles)
+	local toml = nested.read(tree .. "/provium.toml"):gsub("roots = %b[]", 'roots = ["."]')
+	local dir = make(t, files, toml .. "\n" .. (profiles or ""))
+	os.execute(("ln -s '%s/fixtures' %s/fixtures"):format(tree, dir))
+	return dir
+end
+
+-- Starts provium in a suite's directory. t's end kills it if it still runs. environment: more of it, "A=1 B=2".
+function nested.start(dir, flags, environment)
 	local run = setmetatable({ dir = dir }, Run)
 	os.remove(dir .. "/pid")
 	run.task = co.spawn(function()
 		local _, how, code = os.execute(("cd %s && echo $$ >pid.new && mv pid.new pid && "
 			.. "exec env -u PROVIUM_LOG TMPDIR=%s/tmp PROVIUM_RERUN_STATE=%s/rerun.json NO_COLOR=1 "
-			.. "'%s' %s >out 2>err </dev/null"):format(dir, dir, dir, binary, flags or "-v"))
+			.. "%s '%s' %s >out 2>err </dev/null"):format(dir, dir, dir, environment or "", binary, flags or "-v"))
 		run.ended = now()
 		return { dir = dir, how = how, status = code, out = nested.read(dir .. "/out"), err = nested.read(dir .. "/err") }
 	end)
@@ -125,6 +131,22 @@ function nested.images()
 	local builds = os.getenv("PROVIUM_BUILD_DIR")
 		or (os.getenv("XDG_CACHE_HOME") or os.getenv("HOME") .. "/.cache") .. "/provium/builds"
 	return builds .. "/guest"
+end
+
+-- The same for a suite that needs no VM, with a home of its own. profiles is all that its provium.toml has.
+function nested.run_local(t, files, flags, profiles)
+	local dir = make(t, files, '[provium]\nroots = ["."]\n' .. (profiles or ""))
+	return nested.start(dir, "--vmm local " .. (flags or "-v"), ("HOME=%s XDG_CACHE_HOME=%s/cache"):format(dir, dir)):join()
+end
+
+-- The same for one test whose body is text; asserts that it fails with this reason.
+function nested.fails(t, body, reason)
+	local r = nested.run_local(t, 'test("x", function(t)\n' .. body .. "\nend)")
+	t:assert_eq(r.status, 1, "status")
+	t:assert_contains(r.out, "FAIL x.test.lua (0 passed, 1 failed, 0 skipped)")
+	t:assert_contains(r.out, "FAIL x\n")
+	t:assert_contains(r.out, reason)
+	return r
 end
 
 -- Text that a nested suite starts with: write(name, text), exists(name) in its directory.
