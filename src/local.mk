@@ -59,6 +59,7 @@ libprovium_a_SOURCES = \
 	src/ops/stream.h \
 	src/ops/syscall.c \
 	src/ops/tail.c \
+	src/ops/target.c \
 	src/ops/target.h \
 	src/ops/task.c \
 	src/ops/transfer.c \

@@ -33,6 +33,14 @@ int args_raise(lua_State *L, const char *signature, int arg)
 		arg > 1 ? arg - 1 : arg);
 }
 
+int args_raise_self(lua_State *L, int arg, const char *type)
+{
+	char got[64];
+
+	return lua_raise(L, "expected a %s (call its methods with a colon), got %s", type,
+		type_of(L, arg, got, sizeof(got)));
+}
+
 const char *args_string(lua_State *L, int arg, const char *signature, size_t *len)
 {
 	if (lua_type(L, arg) != LUA_TSTRING)

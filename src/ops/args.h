@@ -12,6 +12,9 @@
 /* "expected vm:stat(path [, {follow=}]), got a number as argument 1". Never returns. */
 int args_raise(lua_State *L, const char *signature, int arg);
 
+/* "expected a VM (call its methods with a colon), got a string". Never returns. */
+int args_raise_self(lua_State *L, int arg, const char *type);
+
 const char *args_string(lua_State *L, int arg, const char *signature, size_t *len);
 int64_t args_integer(lua_State *L, int arg, const char *signature);
 /* A duration in nanoseconds; absent (none or nil) gives def. */

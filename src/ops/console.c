@@ -47,12 +47,15 @@ struct feed {
 	size_t pos;			/* of the log: what the stream has been fed */
 };
 
-static struct console_ud *check_console(lua_State *L)
+/* The console that a method was called on; op is NULL for what needs no machine behind it. */
+static struct console_ud *check_console(lua_State *L, const char *op)
 {
 	struct console_ud *ud = luaL_testudata(L, 1, CONSOLE_TYPE);
 
 	if (!ud)
-		lua_raise(L, "expected a Console (call its methods with a colon), got %s", luaL_typename(L, 1));
+		args_raise_self(L, 1, "Console");
+	if (op)
+		vm_require_qemu(L, ud->vm, op);
 	return ud;
 }
 
@@ -89,7 +92,7 @@ static void expect_fail(struct expect_wait *w, int code, const char *how)
 static int op_expect(lua_State *L)
 {
 	static const char signature[] = "console:expect(string [, timeout])";
-	struct console_ud *ud = check_console(L);
+	struct console_ud *ud = check_console(L, "console:expect");
 	size_t len;
 	const char *text = args_string(L, 2, signature, &len);
 	int64_t ns = args_duration(L, 3, "console:expect: timeout", 30 * INT64_C(1000000000));
@@ -201,7 +204,7 @@ static void feed_closed(void *arg)
 /* read([{start="end"|"beginning"}]) -> Stream */
 static int console_read(lua_State *L)
 {
-	struct console_ud *ud = check_console(L);
+	struct console_ud *ud = check_console(L, "console:read");
 	const char *start = "end", *log;
 	struct feed *f;
 	size_t n;
@@ -257,7 +260,7 @@ static size_t clean(char *out, const char *in, size_t n)
 /* read_log([{clean=}]) -> everything since the first power-on */
 static int console_read_log(lua_State *L)
 {
-	struct console_ud *ud = check_console(L);
+	struct console_ud *ud = check_console(L, "console:read_log");
 	bool cleaned = false;
 	size_t n;
 	const char *log;
@@ -279,7 +282,7 @@ static int console_read_log(lua_State *L)
 static int console_write_method(lua_State *L)
 {
 	static const char signature[] = "console:write(string [, {timeout=}])";
-	struct console_ud *ud = check_console(L);
+	struct console_ud *ud = check_console(L, "console:write");
 	size_t len;
 	const char *data = args_string(L, 2, signature, &len);
 	int64_t ns;
@@ -299,7 +302,7 @@ static int console_write_method(lua_State *L)
 /* close(): the handle has nothing of its own to give back */
 static int console_close(lua_State *L)
 {
-	check_console(L);
+	check_console(L, NULL);
 	return 0;
 }
 
@@ -324,7 +327,7 @@ static int console_gc(lua_State *L)
 
 static int console_tostring(lua_State *L)
 {
-	lua_pushfstring(L, "Console (%s)", vm_name(check_console(L)->vm));
+	lua_pushfstring(L, "Console (%s)", vm_name(check_console(L, NULL)->vm));
 	return 1;
 }
 

@@ -109,6 +109,7 @@ static int op_pause(lua_State *L)
 	struct vm *vm = check_vm(L, 1);
 
 	args_max(L, 1, "vm:pause()");
+	vm_require_qemu(L, vm, "pause");
 	if (vm_state(vm) != VM_BOOTED)
 		vm_raise_state(L, vm, "pause");
 	return start(L, vm, "pause", vm_pause);
@@ -120,6 +121,7 @@ static int op_resume(lua_State *L)
 	struct vm *vm = check_vm(L, 1);
 
 	args_max(L, 1, "vm:resume()");
+	vm_require_qemu(L, vm, "resume");
 	if (vm_state(vm) != VM_PAUSED)
 		vm_raise_state(L, vm, "resume");
 	return start(L, vm, "resume", vm_resume);
@@ -131,6 +133,7 @@ static int op_reset(lua_State *L)
 	struct vm *vm = check_vm(L, 1);
 
 	args_max(L, 1, "vm:reset()");
+	vm_require_qemu(L, vm, "reset");
 	if (vm_state(vm) != VM_BOOTED && vm_state(vm) != VM_PAUSED)
 		vm_raise_state(L, vm, "reset");
 	return start(L, vm, "reset", vm_reset);
@@ -142,6 +145,7 @@ static int op_wakeup(lua_State *L)
 	struct vm *vm = check_vm(L, 1);
 
 	args_max(L, 1, "vm:wakeup()");
+	vm_require_qemu(L, vm, "wakeup");
 	if (vm_state(vm) != VM_BOOTED)
 		vm_raise_state(L, vm, "wakeup");
 	return start(L, vm, "wakeup", vm_wakeup);
@@ -188,6 +192,7 @@ static int op_power_button(lua_State *L)
 	bool stay;
 
 	button_args(L, &ns, &stay);
+	vm_require_qemu(L, vm, "power_button");
 	if (vm_state(vm) != VM_BOOTED)
 		vm_raise_state(L, vm, "power_button");
 	w = wait_new(L, &button_kind, sizeof(*w));
@@ -266,6 +271,7 @@ static int op_vm_qmp(lua_State *L)
 	struct err e = ERR_INIT;
 	struct qmp_wait *w;
 
+	vm_require_qemu(L, vm, "qmp");
 	if (vm_state(vm) != VM_BOOTED && vm_state(vm) != VM_PAUSED)
 		vm_raise_state(L, vm, "qmp");
 	w = wait_new(L, &qmp_kind, sizeof(*w));

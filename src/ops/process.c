@@ -299,7 +299,7 @@ static struct process *check_process(lua_State *L)
 	struct process **ud = luaL_testudata(L, 1, PROCESS_TYPE);
 
 	if (!ud || !*ud)
-		lua_raise(L, "expected a Process (call its methods with a colon), got %s", luaL_typename(L, 1));
+		args_raise_self(L, 1, "Process");
 	return *ud;
 }
 

@@ -202,7 +202,7 @@ static struct stream *check_stream(lua_State *L, int arg)
 	struct stream **ud = luaL_testudata(L, arg, STREAM_TYPE);
 
 	if (!ud)
-		lua_raise(L, "expected a Stream (call its methods with a colon), got %s", luaL_typename(L, arg));
+		args_raise_self(L, arg, "Stream");
 	return *ud;
 }
 

@@ -33,16 +33,18 @@ struct target *check_target(lua_State *L, int arg, const char *op);
 void target_require(lua_State *L, const struct target *t, unsigned era, const char *what, const char *op);
 /* The target of a Worker userdata, NULL when it is something else (worker.c). */
 struct target *worker_target(lua_State *L, int arg);
-/* The VM userdata's VM, in whatever state. */
-struct vm *check_vm(lua_State *L, int arg);
-
 /* Raises what is wrong with a VM's state for op. */
 int vm_raise_state(lua_State *L, struct vm *vm, const char *op);
+/* Raises when there is no hypervisor that could do op, because the agent runs on the host. */
+void vm_require_qemu(lua_State *L, struct vm *vm, const char *op);
 
-/* Where a VM keeps how far console:expect has matched, and how many streams are open. */
+/* The VM userdata's VM, or its target, in whatever state (vm.c). */
+struct vm *check_vm(lua_State *L, int arg);
+struct target *vm_target(lua_State *L, int arg);
+/* Where a VM keeps how far console:expect has matched, and how many streams are open (vm.c). */
 void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams);
 
-/* Options of vm() and boot() at stack index arg; pushes a userdata that owns them. */
+/* Options of vm() and boot() at stack index arg; pushes a userdata that owns them (vmopts.c). */
 struct vm_options *vmopts_push(lua_State *L, int arg, const char *what);
 
 #endif

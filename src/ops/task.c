@@ -82,7 +82,7 @@ static struct task *check_task(lua_State *L, int arg)
 	struct spawned **ud = luaL_testudata(L, arg, TASK_TYPE);
 
 	if (!ud)
-		lua_raise(L, "expected a Task (call its methods with a colon), got %s", luaL_typename(L, arg));
+		args_raise_self(L, arg, "Task");
 	return (*ud)->task;
 }
 

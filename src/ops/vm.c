@@ -67,7 +67,7 @@ static struct guest *check_guest(lua_State *L, int arg)
 	struct guest **g = luaL_testudata(L, arg, VM_TYPE);
 
 	if (!g)
-		lua_raise(L, "expected a VM (call its methods with a colon), got %s", luaL_typename(L, arg));
+		args_raise_self(L, arg, "VM");
 	return *g;
 }
 
@@ -76,59 +76,22 @@ struct vm *check_vm(lua_State *L, int arg)
 	return check_guest(L, arg)->target.vm;
 }
 
+struct target *vm_target(lua_State *L, int arg)
+{
+	struct target *t = &check_guest(L, arg)->target;
+
+	if (target_gone(t, t->era))
+		t->open_files = 0;	/* those of the guest's former life */
+	t->era = vm_era(t->vm);
+	return t;
+}
+
 void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams)
 {
 	struct guest *g = check_guest(L, arg);
 
 	*consumed = &g->console_consumed;
 	*streams = &g->target.open_streams;
-}
-
-int vm_raise_state(lua_State *L, struct vm *vm, const char *op)
-{
-	switch (vm_state(vm)) {
-	case VM_BOOTED:
-		if (strcmp(op, "boot") == 0 || strcmp(op, "resume") == 0)
-			return lua_raise(L, "vm `%s`: VM already %s (cannot %s)", vm_name(vm),
-				strcmp(op, "boot") ? "running" : "booted", op);
-		return lua_raise(L, "vm `%s`: VM has no agent (cannot %s)", vm_name(vm), op);
-	case VM_PAUSED:
-		return lua_raise(L, "vm `%s`: VM is paused (cannot %s)", vm_name(vm), op);
-	case VM_DEAD:
-	case VM_SHUTDOWN:
-		return lua_raise(L, "vm `%s`: VM is %s (cannot %s)%s%s", vm_name(vm),
-			vm_state(vm) == VM_DEAD ? "dead" : "shut down", op, *vm_reason(vm) ? ": " : "", vm_reason(vm));
-	default:
-		return lua_raise(L, "vm `%s`: VM not booted (cannot %s)", vm_name(vm), op);
-	}
-}
-
-void target_require(lua_State *L, const struct target *t, unsigned era, const char *what, const char *op)
-{
-	if (target_gone(t, era))
-		lua_raise(L, "vm `%s`: %s is gone: %s (cannot %s)", vm_name(t->vm), what, vm_era_began(t->vm), op);
-	if (vm_state(t->vm) != VM_BOOTED || !vm_agent(t->vm))
-		vm_raise_state(L, t->vm, op);
-}
-
-/* Files that were open in the guest's former life do not count. */
-static void count_anew(struct target *t)
-{
-	if (target_gone(t, t->era))
-		t->open_files = 0;
-	t->era = vm_era(t->vm);
-}
-
-struct target *check_target(lua_State *L, int arg, const char *op)
-{
-	struct target *t = worker_target(L, arg);
-
-	if (!t) {
-		t = &check_guest(L, arg)->target;
-		count_anew(t);
-	}
-	target_require(L, t, t->era, "worker", op);
-	return t;
 }
 
 static void lease_drop(struct guest *g)
@@ -295,8 +258,8 @@ static void granted_cb(void *arg, const struct err *e)
 	w->in_pool = false;
 	pool_wait_end(g->file);
 	if (e) {
+		booted_cb(w, e);	/* before the lease goes: e is in it */
 		lease_drop(g);
-		booted_cb(w, e);
 		return;
 	}
 	w->booting = true;
@@ -525,9 +488,8 @@ static int vm_uptime_method(lua_State *L)
 /* open_file_count() -> integer */
 static int vm_open_file_count(lua_State *L)
 {
-	struct target *t = &check_guest(L, 1)->target;
+	struct target *t = vm_target(L, 1);
 
-	count_anew(t);
 	lua_pushinteger(L, (lua_Integer)t->open_files);
 	return 1;
 }

@@ -79,6 +79,8 @@ static void read_disks(lua_State *L, int arg, const char *what, struct vm_option
 
 	if (n < 0)
 		return;
+	if (n > 0 && vmm_kind(ops_file(L)->env->vmm) == VMM_LOCAL)
+		lua_raise(L, "%s: disks: not supported by --vmm local", what);
 	o->disks = xcalloc((size_t)n + 1, sizeof(*o->disks));
 	for (int i = 1; i <= n; i++) {
 		struct disk_spec *d = &o->disks[o->ndisks++];

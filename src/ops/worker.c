@@ -75,7 +75,7 @@ static struct worker *check_worker(lua_State *L)
 	struct worker *w = luaL_testudata(L, 1, WORKER_TYPE);
 
 	if (!w)
-		lua_raise(L, "expected a Worker (call its methods with a colon), got %s", luaL_typename(L, 1));
+		args_raise_self(L, 1, "Worker");
 	return w;
 }
 

@@ -553,7 +553,7 @@ static void pause_or_resume(struct vm *vm, bool pause, vm_done_fn *cb, void *arg
 	struct qmp *q;
 
 	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
-		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "%s: not supported by --vmm local", verb);
+		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "not supported by --vmm local");
 	} else if (vm->state != VM_BOOTED && vm->state != VM_PAUSED) {
 		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot %s)", verb);
 	} else if (waiters_any(vm->waiters, pause ? WANT_RESUME : WANT_PAUSE)) {
@@ -680,7 +680,7 @@ struct qmp *vm_qmp_connection(struct vm *vm, struct err *e)
 	struct qmp *q = vm->machine && !is_off(vm) ? vm->machine->kind->qmp(vm->machine) : NULL;
 
 	if (vmm_kind(vm->vmm) == VMM_LOCAL)
-		err_set(e, ENOTSUP, "qmp: not supported by --vmm local");
+		err_set(e, ENOTSUP, "not supported by --vmm local");
 	else if (!q)
 		err_set(e, ENOTCONN, "VM not booted (cannot qmp)");
 	return q;
