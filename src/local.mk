@@ -24,6 +24,8 @@ libprovium_a_SOURCES = \
 	src/loop/luacompat.c \
 	src/loop/luacompat.h \
 	src/loop/outfile.c \
+	src/loop/pack.c \
+	src/loop/pack.h \
 	src/loop/runqueue.h \
 	src/loop/scope.c \
 	src/loop/state.c \

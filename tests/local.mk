@@ -32,6 +32,7 @@ UNIT_TESTS = \
 	tests/unit/loop_test \
 	tests/unit/modules_test \
 	tests/unit/overlay_test \
+	tests/unit/pack_test \
 	tests/unit/pool_test \
 	tests/unit/qemu_test \
 	tests/unit/qmp_test \

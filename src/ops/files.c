@@ -60,7 +60,7 @@ static int op_stat(lua_State *L)
 /* What is no pair of names is left out: the guest is not trusted. */
 static int push_entries(lua_State *L, const msgpack_object *o)
 {
-	const msgpack_object *list = reply_get(o, "entries");
+	const msgpack_object *list = map_get(o, "entries");
 	const char *name, *type;
 	size_t name_len, type_len;
 	int n = 0;

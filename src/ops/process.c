@@ -499,7 +499,7 @@ static int op_signal(lua_State *L)
 
 static int push_status(lua_State *L, const msgpack_object *o)
 {
-	const msgpack_object *running = reply_get(o, "running");
+	const msgpack_object *running = map_get(o, "running");
 
 	lua_pushstring(L, running && running->type == MSGPACK_OBJECT_BOOLEAN && running->via.boolean ? "running" : "exited");
 	return 1;

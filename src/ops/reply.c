@@ -40,43 +40,6 @@ struct request_wait {
 	bool taken;
 };
 
-void pack_text(msgpack_packer *pk, const char *s)
-{
-	msgpack_pack_str_with_body(pk, s, strlen(s));
-}
-
-void pack_key(msgpack_packer *pk, const char *key)
-{
-	pack_text(pk, key);
-}
-
-void pack_str(msgpack_packer *pk, const char *key, const char *s)
-{
-	pack_key(pk, key);
-	pack_text(pk, s);
-}
-
-void pack_bin(msgpack_packer *pk, const char *key, const void *data, size_t len)
-{
-	pack_key(pk, key);
-	msgpack_pack_bin_with_body(pk, data, len);
-}
-
-void pack_int(msgpack_packer *pk, const char *key, int64_t n)
-{
-	pack_key(pk, key);
-	msgpack_pack_int64(pk, n);
-}
-
-void pack_bool(msgpack_packer *pk, const char *key, bool b)
-{
-	pack_key(pk, key);
-	if (b)
-		msgpack_pack_true(pk);
-	else
-		msgpack_pack_false(pk);
-}
-
 static int sbuffer_gc(lua_State *L)
 {
 	msgpack_sbuffer_destroy(lua_touserdata(L, 1));
@@ -96,25 +59,9 @@ msgpack_sbuffer *sbuffer_push(lua_State *L)
 	return b;
 }
 
-const msgpack_object *reply_get(const msgpack_object *o, const char *key)
-{
-	size_t n = strlen(key);
-
-	if (!o || o->type != MSGPACK_OBJECT_MAP)
-		return NULL;
-	for (uint32_t i = 0; i < o->via.map.size; i++) {
-		const msgpack_object_kv *kv = &o->via.map.ptr[i];
-
-		if (kv->key.type == MSGPACK_OBJECT_STR && kv->key.via.str.size == n &&
-		    memcmp(kv->key.via.str.ptr, key, n) == 0)
-			return &kv->val;
-	}
-	return NULL;
-}
-
 int64_t reply_int(const msgpack_object *o, const char *key, int64_t def)
 {
-	const msgpack_object *v = reply_get(o, key);
+	const msgpack_object *v = map_get(o, key);
 
 	if (v && (v->type == MSGPACK_OBJECT_POSITIVE_INTEGER || v->type == MSGPACK_OBJECT_NEGATIVE_INTEGER))
 		return v->via.i64;
@@ -132,7 +79,7 @@ bool object_bytes(const msgpack_object *o, const char **data, size_t *len)
 
 bool reply_bytes(const msgpack_object *o, const char *key, const char **data, size_t *len)
 {
-	const msgpack_object *v = reply_get(o, key);
+	const msgpack_object *v = map_get(o, key);
 
 	return v && object_bytes(v, data, len);
 }
@@ -144,15 +91,6 @@ void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size)
 
 	if (reply_bytes(o, key, &s, &n))
 		snprintf(buf, size, "%.*s", (int)n, s);
-}
-
-void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e)
-{
-	char waited[32] = "";
-
-	if (strncmp(e->msg, "os: ", 4) != 0)
-		snprintf(waited, sizeof(waited), " after %.1fs", wait_elapsed(w));
-	wait_fail(w, e->code, "vm `%s`: %s `%s`%s: %s", vm_name(t->vm), op, arg, waited, e->msg);
 }
 
 /* ---- requests that nobody waits for ---- */

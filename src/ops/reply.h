@@ -1,34 +1,22 @@
 /*
- * Small things around requests to the agent: packing a map, reading a reply's fields, one plain
+ * Small things around requests to the agent: reading a reply's fields, one plain
  * request as a wait. Private to src/ops/.
  */
 #ifndef PROVIUM_REPLY_H
 #define PROVIUM_REPLY_H
 
+#include "loop/pack.h"
 #include "ops/target.h"
-
-void pack_key(msgpack_packer *pk, const char *key);
-void pack_text(msgpack_packer *pk, const char *s);
-/* One entry of a map each. */
-void pack_str(msgpack_packer *pk, const char *key, const char *s);
-void pack_bin(msgpack_packer *pk, const char *key, const void *data, size_t len);
-void pack_int(msgpack_packer *pk, const char *key, int64_t n);
-void pack_bool(msgpack_packer *pk, const char *key, bool b);
 
 /* Pushes a userdata with a buffer that the collector frees: packing and what follows may raise. */
 msgpack_sbuffer *sbuffer_push(lua_State *L);
 
-/* The value of a key in a reply's map, or NULL. */
-const msgpack_object *reply_get(const msgpack_object *o, const char *key);
 /* The bytes of a str or bin, borrowed; false for anything else. */
 bool object_bytes(const msgpack_object *o, const char **data, size_t *len);
 int64_t reply_int(const msgpack_object *o, const char *key, int64_t def);
 /* Cuts at size. Leaves buf as it is when the key is not there. */
 void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size);
 bool reply_bytes(const msgpack_object *o, const char *key, const char **data, size_t *len);
-
-/* Fails the wait as ``vm `a`: OP `ARG`: MESSAGE``, with the time waited unless the guest's system answered. */
-void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e);
 
 /* Sends a request whose answer nobody waits for (closing a handle). No effect when the agent is gone. */
 void request_forget(struct target *t, const char *name, const msgpack_sbuffer *params);

@@ -75,7 +75,7 @@ static uint32_t count_bufs(const msgpack_object *bufs, size_t *total)
 
 static void *keep_reply(const msgpack_object *reply)
 {
-	const msgpack_object *bufs = reply_get(reply, "bufs");
+	const msgpack_object *bufs = map_get(reply, "bufs");
 	size_t total;
 	uint32_t n = count_bufs(bufs, &total);
 	struct kept *k = xmalloc(sizeof(*k) + n * sizeof(k->len[0]) + total);

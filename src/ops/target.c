@@ -48,3 +48,12 @@ void vm_require_qemu(lua_State *L, struct vm *vm, const char *op)
 	if (vmm_kind(ops_file(L)->env->vmm) == VMM_LOCAL)
 		lua_raise(L, "vm `%s`: %s: not supported by --vmm local", vm_name(vm), op);
 }
+
+void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e)
+{
+	char waited[32] = "";
+
+	if (strncmp(e->msg, "os: ", 4) != 0)
+		snprintf(waited, sizeof(waited), " after %.1fs", wait_elapsed(w));
+	wait_fail(w, e->code, "vm `%s`: %s `%s`%s: %s", vm_name(t->vm), op, arg, waited, e->msg);
+}

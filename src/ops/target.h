@@ -38,6 +38,9 @@ int vm_raise_state(lua_State *L, struct vm *vm, const char *op);
 /* Raises when there is no hypervisor that could do op, because the agent runs on the host. */
 void vm_require_qemu(lua_State *L, struct vm *vm, const char *op);
 
+/* Fails the wait as ``vm `a`: OP `ARG`: MESSAGE``, with the time waited unless the guest's system answered. */
+void target_fail(struct wait *w, const struct target *t, const char *op, const char *arg, const struct err *e);
+
 /* The VM userdata's VM, or its target, in whatever state (vm.c). */
 struct vm *check_vm(lua_State *L, int arg);
 struct target *vm_target(lua_State *L, int arg);

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "agent/protocol.h"
+#include "loop/pack.h"
 #include "vmm/agent.h"
 #include "vmm/agentcall.h"
 
@@ -170,11 +171,6 @@ static void agent_frame_cb(void *arg, const msgpack_object *o)
 
 /* ---- the handshake ---- */
 
-static void pack_key(msgpack_packer *pk, const char *key)
-{
-	msgpack_pack_str_with_body(pk, key, strlen(key));
-}
-
 static void agent_synced_cb(void *arg)
 {
 	struct agent *a = arg;
@@ -185,23 +181,21 @@ static void agent_synced_cb(void *arg)
 	msgpack_sbuffer_init(&b);
 	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
 	msgpack_pack_map(&pk, 2);
-	pack_key(&pk, "protocol_version");
-	msgpack_pack_unsigned_int(&pk, PROTOCOL_VERSION);
-	pack_key(&pk, "nonce");
-	msgpack_pack_bin_with_body(&pk, a->nonce, NONCE_LEN);
+	pack_int(&pk, "protocol_version", PROTOCOL_VERSION);
+	pack_bin(&pk, "nonce", a->nonce, NONCE_LEN);
 	a->hello = calls_start(a->calls, WIRE_MUX, "hello", &b, false, &hello_events, a);
 	msgpack_sbuffer_destroy(&b);
 }
 
 static int decode_info_text(const msgpack_object *o, const char *key, char **text, struct err *e)
 {
-	*text = body_text(body_get(o, key), INFO_TEXT_MAX);
+	*text = body_text(map_get(o, key), INFO_TEXT_MAX);
 	return *text ? 0 : err_set(e, EPROTO, "a reply to hello without the text `%s`", key);
 }
 
 static int decode_features(const msgpack_object *o, char ***features, struct err *e)
 {
-	const msgpack_object *list = body_get(o, "features");
+	const msgpack_object *list = map_get(o, "features");
 	uint32_t n;
 
 	if (!list || list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size > FEATURES_MAX)
@@ -219,7 +213,7 @@ static int decode_features(const msgpack_object *o, char ***features, struct err
 
 static int agent_check_hello(struct agent *a, const msgpack_object *o, struct err *e)
 {
-	const msgpack_object *version = body_get(o, "protocol_version"), *nonce = body_get(o, "nonce");
+	const msgpack_object *version = map_get(o, "protocol_version"), *nonce = map_get(o, "nonce");
 	struct agent_info *info = &a->info;
 
 	if (!version || version->type != MSGPACK_OBJECT_POSITIVE_INTEGER)

@@ -1,32 +1,17 @@
 /*
- * Reading the bodies of the agent's frames: fields, text, errors.
+ * Reading the bodies of the agent's frames: text and errors.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/protocol.h"
+#include "loop/pack.h"
 #include "vmm/agentcall.h"
 
 #define MESSAGE_MAX 4096
 #define KIND_MAX 64
 #define ERRNO_MAX 4095
-
-const msgpack_object *body_get(const msgpack_object *o, const char *key)
-{
-	size_t len = strlen(key);
-
-	if (o->type != MSGPACK_OBJECT_MAP)
-		return NULL;
-	for (uint32_t i = 0; i < o->via.map.size; i++) {
-		const msgpack_object_kv *kv = &o->via.map.ptr[i];
-
-		if (kv->key.type == MSGPACK_OBJECT_STR && kv->key.via.str.size == len &&
-		    memcmp(kv->key.via.str.ptr, key, len) == 0)
-			return &kv->val;
-	}
-	return NULL;
-}
 
 char *body_text(const msgpack_object *o, size_t max)
 {
@@ -54,9 +39,9 @@ static bool is_errno(const msgpack_object *o)
 
 int body_error(const msgpack_object *body, struct err *failure, struct err *breach)
 {
-	const msgpack_object *number = body_get(body, "errno");
-	char *message = body_text(body_get(body, "message"), MESSAGE_MAX);
-	char *kind = body_text(body_get(body, "kind"), KIND_MAX);
+	const msgpack_object *number = map_get(body, "errno");
+	char *message = body_text(map_get(body, "message"), MESSAGE_MAX);
+	char *kind = body_text(map_get(body, "kind"), KIND_MAX);
 	int r = 0;
 
 	if (!message)

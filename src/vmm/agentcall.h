@@ -26,8 +26,6 @@ int calls_frame(struct calls *cs, const msgpack_object *frame, struct err *e);
 
 /* ---- bodies (agentbody.c) ---- */
 
-/* The value of a map's key, NULL when there is none or o is no map. */
-const msgpack_object *body_get(const msgpack_object *o, const char *key);
 /* A str or bin as a C string of at most max bytes, control characters replaced; NULL for anything else. */
 char *body_text(const msgpack_object *o, size_t max);
 /* An error's body as the failure its caller gets. Negative and *breach when it is none. */

@@ -15,16 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "loop/pack.h"
 #include "vmm/initramfs.h"
 
 #define FORMAT_VERSION 1
 #define KEY_LEN (2 * SHA256_DIGEST_SIZE)
 #define AGENT_OVERLAY "agent-overlay.cpio.gz"
-
-static void pack_text(msgpack_packer *pk, const char *s)
-{
-	msgpack_pack_str_with_body(pk, s, strlen(s));
-}
 
 static void pack_step(msgpack_packer *pk, const char *name, size_t nargs)
 {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agent/protocol.h"
+#include "loop/pack.h"
 #include "vmm/console.h"
 #include "vmm/host.h"
 #include "vmm/link.h"
@@ -483,8 +484,7 @@ static void ask_agent_to_shut_down(struct vm *vm, struct agent *a)
 	msgpack_sbuffer_init(&b);
 	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
 	msgpack_pack_map(&pk, 1);
-	msgpack_pack_str_with_body(&pk, "how", 3);
-	msgpack_pack_str_with_body(&pk, "poweroff", 8);
+	pack_str(&pk, "how", "poweroff");
 	vm->shutdown_call = agent_call(a, WIRE_MUX, "shutdown", &b, false, &shutdown_events, vm);
 	msgpack_sbuffer_destroy(&b);
 }
