@@ -22,6 +22,7 @@
 #define QUEUE_MAX (16u << 20)	/* bytes that may wait for a stuck executor before requests are refused */
 #define GRACE 200000000		/* ns between an executor's end and its connection's, in either order */
 #define ENDED_MAX 1024		/* ended workers that can still be joined */
+#define SNDBUF (16 << 10)	/* bytes in the socket to an executor; the kernel counts twice as much */
 #define BULK_FROM 4096		/* an event this long makes its stream a bulk one */
 
 static void peer_frame(void *arg, const uint8_t *p, size_t n, const struct wire_head *h, size_t body);
@@ -136,10 +137,13 @@ static int start(struct peers *ps, uint32_t channel, struct peer **out)
 {
 	struct peer *e;
 	pid_t pid, mux = getpid();
-	int sv[2];
+	int sv[2], sndbuf = SNDBUF;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return -errno;
+	/* What is in a socket cannot be overtaken any more: let it be little, each way. */
+	setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
+	setsockopt(sv[1], SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
 	pid = fork();
 	if (pid == 0)
 		run_child(sv[1], channel, mux);

@@ -14,6 +14,8 @@
 #include "ops.h"
 #include "sink.h"
 
+#define GET_PIECE (16u << 10)	/* read in one turn: on an emulated processor even that takes a while */
+
 static void get_turn(void *arg);
 static void get_ready(void *arg, uint32_t events);
 static void get_credit(struct call *c, unsigned stream);
@@ -71,7 +73,7 @@ static void get_finish(struct get *g)
 
 static void get_turn(void *arg)
 {
-	static char scratch[WIRE_PIECE];
+	static char scratch[GET_PIECE];
 	struct get *g = arg;
 	struct ev *ev = call_ev(g->c);
 	size_t room = call_room(g->c, 0);
@@ -79,6 +81,7 @@ static void get_turn(void *arg)
 
 	if (room == 0)
 		return;		/* until the host gives credit */
+	room = room < sizeof(scratch) ? room : sizeof(scratch);
 	n = g->off < 0 ? read(g->io.fd, scratch, room) : pread(g->io.fd, scratch, room, g->off);
 	if (n < 0 && errno == EAGAIN && ev_io_set(ev, &g->io, EPOLLIN) == 0)
 		return;

@@ -13,6 +13,17 @@
 #define DROPPED_MAX 4096	/* cancelled calls that are remembered */
 #define CREDIT_STEP (WIRE_WINDOW / 4)
 
+/*
+ * What is on its way to the guest goes before any later request, so a stream keeps no more there than what
+ * comes back as credit within a time: a short one while others ask the guest as well, else a time in which it
+ * is surely kept busy.
+ */
+#define MS INT64_C(1000000)
+#define FLIGHT_MIN (16u << 10)
+#define FLIGHT_START (64u << 10)
+#define FLIGHT_NS(others) ((others) ? 1 * MS : 20 * MS)
+#define OTHERS_NS (50 * MS)	/* since the last request, that there are others */
+
 static void call_fail_cb(void *arg);
 static void calls_overflow_cb(void *arg);
 
@@ -31,6 +42,16 @@ struct window {
 	size_t left;		/* bytes the guest may still send */
 	size_t held;		/* bytes the owner has not returned */
 	size_t owed;		/* bytes returned by the owner and not yet told to the guest */
+	bool ended;
+};
+
+/* Our stream 0. */
+struct flight {
+	size_t credit;		/* bytes the guest takes now */
+	size_t most;		/* bytes that may be on their way, of the whole window */
+	size_t timed;		/* this many bytes more are to come back until the timed ones have; 0: none */
+	int64_t timed_ns;	/* when they were sent */
+	bool blocked;		/* the owner waits for writable() */
 	bool ended;
 };
 
@@ -54,9 +75,7 @@ struct agent_call {
 	bool keep_open;
 	bool replied;
 	struct window in[STREAMS];
-	size_t credit;				/* bytes of our stream 0 the guest takes now */
-	bool blocked;				/* the owner waits for writable() */
-	bool out_ended;
+	struct flight out;
 	struct err err;				/* while FAILING */
 };
 
@@ -68,6 +87,7 @@ struct calls {
 	void *arg;
 	uint32_t next_id;
 	bool wrapped;				/* every id has been used */
+	int64_t asked_ns;			/* when the last request was sent */
 	LIST_HEAD(, agent_call) buckets[BUCKETS];
 	TAILQ_HEAD(, agent_call) dropped;
 	size_t ndropped;
@@ -285,7 +305,8 @@ static struct agent_call *call_new(struct calls *cs, unsigned channel, const str
 	c->ev = ev;
 	c->arg = arg;
 	c->channel = channel;
-	c->credit = WIRE_WINDOW;
+	c->out.credit = WIRE_WINDOW;
+	c->out.most = FLIGHT_START;
 	for (int i = 0; i < STREAMS; i++)
 		c->in[i].left = WIRE_WINDOW;
 	c->id = calls_new_id(cs);
@@ -299,6 +320,7 @@ struct agent_call *calls_start(struct calls *cs, unsigned channel, const char *o
 	struct agent_call *c = call_new(cs, channel, ev, arg);
 
 	c->keep_open = keep_open;
+	cs->asked_ns = now_ns();
 	log_debug("agent", "arm: %s, channel %u, id %u", op, channel, c->id);
 	if (err_is_set(&cs->reason))
 		call_fail_later(c, &cs->reason);
@@ -348,27 +370,62 @@ void agent_call_credit(struct agent_call *c, unsigned stream, size_t n)
 	w->owed = 0;
 }
 
+static size_t flight_room(const struct flight *f)
+{
+	size_t flying = WIRE_WINDOW - f->credit;
+
+	return f->most > flying ? f->most - flying : 0;
+}
+
+static void flight_sent(struct flight *f, size_t n)
+{
+	f->credit -= n;
+	if (f->timed)
+		return;
+	f->timed = WIRE_WINDOW - f->credit;
+	f->timed_ns = now_ns();
+}
+
+static void flight_returned(struct flight *f, size_t n, int64_t asked_ns)
+{
+	int64_t now, most;
+
+	f->credit += n;
+	if (f->timed > n) {
+		f->timed -= n;
+		return;
+	}
+	now = now_ns();
+	most = FLIGHT_NS(now - asked_ns < OTHERS_NS);
+	if (f->timed && now - f->timed_ns < most / 2 && f->most < WIRE_WINDOW)
+		f->most *= 2;
+	else if (f->timed && now - f->timed_ns > most && f->most > FLIGHT_MIN)
+		f->most /= 2;
+	f->timed = 0;
+}
+
 size_t agent_call_send(struct agent_call *c, const void *data, size_t len)
 {
 	const char *p = data;
-	size_t n, sent = 0;
+	size_t n, room, sent = 0;
 
-	if (!c->calls || c->out_ended)
+	if (!c->calls || c->out.ended)
 		return 0;
 	if (!data) {
-		c->out_ended = true;
+		c->out.ended = true;
 		call_send_pair(c, WIRE_EVENT, 0, NULL, 0);
 		return 0;
 	}
-	while (sent < len && c->credit > 0) {
+	while (sent < len && (room = flight_room(&c->out)) > 0) {
 		n = len - sent;
-		n = n > c->credit ? c->credit : n;
+		n = n > room ? room : n;
+		n = n > c->out.most / 2 ? c->out.most / 2 : n;
 		n = n > WIRE_PIECE ? WIRE_PIECE : n;
 		call_send_pair(c, WIRE_EVENT, 0, p + sent, n);
-		c->credit -= n;
+		flight_sent(&c->out, n);
 		sent += n;
 	}
-	c->blocked = sent < len;
+	c->out.blocked = sent < len;
 	return sent;
 }
 
@@ -559,12 +616,12 @@ static int on_credit(struct agent_call *c, const msgpack_object *body, struct er
 	if (stream != 0 || v->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
 		return err_set(e, EPROTO, "a credit for id %u that is not [0, bytes]", c->id);
 	/* The guest returns what it has taken: together that is never more than the window. */
-	if (v->via.u64 > WIRE_WINDOW - c->credit)
+	if (v->via.u64 > WIRE_WINDOW - c->out.credit)
 		return err_set(e, EPROTO, "a credit of %llu bytes for id %u, which had sent %zu",
-			(unsigned long long)v->via.u64, c->id, WIRE_WINDOW - c->credit);
-	c->credit += (size_t)v->via.u64;
-	if (c->blocked && c->credit > 0) {
-		c->blocked = false;
+			(unsigned long long)v->via.u64, c->id, WIRE_WINDOW - c->out.credit);
+	flight_returned(&c->out, (size_t)v->via.u64, c->calls->asked_ns);
+	if (c->out.blocked && flight_room(&c->out) > 0) {
+		c->out.blocked = false;
 		if (c->ev->writable)
 			c->ev->writable(c->arg);
 	}
