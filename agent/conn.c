@@ -329,10 +329,9 @@ static void read_some(struct conn *c)
 		return;
 	}
 	if (n == 0 && c->port) {
+		/* The guest hears of a host that goes and comes later than of its bytes: only a mark tells for
+		 * sure, and it may have been read by now. */
 		c->hung = true;
-		conn_drop_output(c, true);
-		if (c->cbs->synced)
-			conn_unsync(c);
 		return;
 	}
 	if (n <= 0) {
