@@ -329,8 +329,8 @@ static void read_some(struct conn *c)
 		return;
 	}
 	if (n == 0 && c->port) {
-		/* The guest hears of a host that goes and comes later than of its bytes: only a mark tells for
-		 * sure, and it may have been read by now. */
+		/* The guest hears that a host goes and comes later than it gets its bytes: only a mark
+		 * tells for sure, and it may have been read by now. */
 		c->hung = true;
 		return;
 	}
