@@ -51,7 +51,11 @@ local function open_file(owner, path, mode)
 end
 
 local function read_some(s, name, n, off)
-	return ask(s.owner, name, { handle = s.handle, n = n, off = off }, s.path).data
+	local data = ask(s.owner, name, { handle = s.handle, n = n, off = off }, s.path).data
+	if type(data) ~= "string" then
+		raise(("%s `%s`: the guest's answer has no data"):format(name, s.path))
+	end
+	return data
 end
 
 -- One request when n is small, as read(2) would; a long read goes on until n bytes or the end.
@@ -89,7 +93,12 @@ local function write_long(s, name, data, off)
 	local sent = 0
 	repeat
 		local part = data:sub(sent + 1, sent + CHUNK)
-		sent = sent + ask(s.owner, name, { handle = s.handle, data = part, off = off and off + sent }, s.path).written
+		local written = ask(s.owner, name, { handle = s.handle, data = part, off = off and off + sent }, s.path).written
+		if not remote.is_integer(written) or written > #part or written < math.min(1, #part) then
+			raise(("%s `%s`: the guest says that it wrote %s of %d bytes, after %d"):format(name, s.path,
+				tostring(written), #part, sent))
+		end
+		sent = sent + written
 	until sent >= #data
 	return sent
 end

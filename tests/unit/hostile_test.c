@@ -52,16 +52,32 @@ static const char script[] =
 	"	for _, op in ipairs(ops) do\n"
 	"		pcall(op)\n"
 	"	end\n"
+	"	local file = vm:open_file('/x', { write = true })\n"
+	"	t:assert_contains(t:assert_raises(function() file:write('abc') end),\n"
+	"		'write `/x`: the guest says that it wrote 0 of 3 bytes, after 0')\n"
 	"	t:assert_same(vm:listdir('/x'), { { name = 'good', entry_type = 'file' } })\n"
 	"	t:assert_eq(vm:state(), 'booted')\n"
 	"end)\n";
 
-/* One answer for every request: what one of them reads is here with another type. */
+static bool is_request(unsigned type, const msgpack_object *body, const char *op)
+{
+	const msgpack_object *name = body->via.array.ptr;
+
+	return type == WIRE_REQUEST && body->type == MSGPACK_OBJECT_ARRAY && body->via.array.size > 0 &&
+		name->type == MSGPACK_OBJECT_STR && name->via.str.size == strlen(op) &&
+		memcmp(name->via.str.ptr, op, strlen(op)) == 0;
+}
+
+/* One answer for nearly every request: what one of them reads is here with another type. */
 static void answer(struct fake_agent *fa, unsigned type, unsigned channel, uint32_t id,
 	const msgpack_object *body, void *arg)
 {
-	(void)body, (void)arg;
-	if (type == WIRE_REQUEST)
+	(void)arg;
+	if (is_request(type, body, "open"))
+		fake_agent_send(fa, WIRE_REPLY, channel, id, "{2susu", "handle", 1, "fd", 3);
+	else if (is_request(type, body, "write"))
+		fake_agent_send(fa, WIRE_REPLY, channel, id, "{1su", "written", 0);
+	else if (type == WIRE_REQUEST)
 		fake_agent_send(fa, WIRE_REPLY, channel, id,
 			"{9" "s[4[2uu[2[0{0s[2ss" "s{0" "su" "su" "s[0" "ss" "ss" "s{1su" "s[2u[2ns",
 			"entries", 1, 2, "bad", "good", "file", "status", "data", 7, "entry_type", 8, "size",
