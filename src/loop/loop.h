@@ -194,6 +194,7 @@ struct wait_kind {
 	void (*describe)(struct wait *w, char *buf, size_t size);
 	/* Release what the struct owns (not the struct). Called once, on every way out. May be NULL. */
 	void (*release)(struct wait *w);
+	bool on_others;		/* ends only by what other tasks do */
 };
 
 struct wait {

@@ -123,15 +123,14 @@ void ops_close(struct state *s)
 	free(f);
 }
 
-static bool waits_for_pool_or_task(const struct wait *w)
+static bool waits_for_pool_or_others(const struct wait *w)
 {
-	return vm_wait_is_for_pool(w) || strcmp(w->kind->name, "Task:join") == 0 ||
-		strcmp(w->kind->name, "barrier") == 0;
+	return vm_wait_is_for_pool(w) || w->kind->on_others;
 }
 
 bool ops_waits_for_pool_only(struct state *s)
 {
-	return state_every_wait(s, waits_for_pool_or_task);
+	return state_every_wait(s, waits_for_pool_or_others);
 }
 
 void ops_new_type(lua_State *L, const char *type, const char *name, lua_CFunction gc, lua_CFunction tostring,

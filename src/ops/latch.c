@@ -111,6 +111,7 @@ static const struct wait_kind latch_kind = {
 	.push = latch_push,
 	.describe = latch_describe,
 	.release = latch_release,
+	.on_others = true,
 };
 
 static const luaL_Reg latch_methods[] = {

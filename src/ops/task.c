@@ -238,6 +238,7 @@ static const struct wait_kind join_kind = {
 	.push = join_push,
 	.describe = join_describe,
 	.release = join_release,
+	.on_others = true,
 };
 
 static const luaL_Reg task_methods[] = {
