@@ -35,7 +35,8 @@ end
 
 test("the guest panics: its first process ends", function(t)
 	local vm = provium:vm("a", "guest")
-	fails(t, vm, { files = instead_of_agent("echo last words; exit 3"), kernel_cmdline = "console=hvc0" }, "Kernel panic - not syncing", {
+	local options = { files = instead_of_agent("echo last words; exit 3"), kernel_cmdline = "console=hvc0" }
+	fails(t, vm, options, "Kernel panic - not syncing", {
 		"failed while waiting for the agent: guest panicked: Kernel panic - not syncing: Attempted to kill init! "
 			.. "exitcode=0x00000300",
 		"Run /sbin/provium-agent as init process\n", "last words\n",
