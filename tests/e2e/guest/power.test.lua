@@ -1,30 +1,6 @@
--- lua.md, "VM": power_button, wakeup and qmp.
+-- lua.md, "VM": qmp, wakeup, and what power_button refuses.
 
 local vm = provium:vm("a", "guest"):boot()
-
--- The directory of the guest's kernel, with its modules, as QEMU's command line names it.
-local function kernel_directory(machine)
-	local f = assert(io.open(("/proc/%d/cmdline"):format(machine:pid()), "rb"))
-	local line = f:read("*a")
-	f:close()
-	return (line:match("%-kernel%z([^%z]+)/vmlinuz") or line:match("%-kernel\0([^\0]+)/vmlinuz"))
-end
-
--- What an ACPI daemon does: the guest powers off when the button is pressed.
-local function listen_to_button(machine)
-	local modules = kernel_directory(machine) .. "/modules/kernel/drivers/"
-	for _, name in ipairs({ "acpi/button.ko", "input/evdev.ko" }) do
-		machine:push_file(modules .. name, "/tmp/m.ko")
-		machine:run("insmod /tmp/m.ko"):assert_ok()
-	end
-	machine:mkdir("/etc/acpi/PWRF", { parents = true })
-	machine:write_file("/etc/acpi/PWRF/00000080", "#!/bin/sh\npoweroff -f\n", { mode = tonumber("755", 8) })
-	local daemon = machine:run_async("acpid", { "-d" })
-	wait_until(function()
-		return machine:run("ls -l /proc/$(pidof acpid)/fd | grep -q /dev/input"):ok()
-	end, { desc = "acpid to listen" })
-	return daemon
-end
 
 test("qmp: results become tables, with and without arguments", function(t)
 	t:assert_eq(vm:qmp("query-status").status, "running")
@@ -52,19 +28,6 @@ test("qmp: failures name the command and QEMU's reason", function(t)
 	t:assert_eq(vm:qmp("query-status").status, "running")
 end)
 
-test("the power button turns a guest off that listens to it", function(t)
-	local own = provium:vm("own", "guest"):boot()
-	listen_to_button(own)
-	own:power_button("60s")
-	t:assert_eq(own:state(), "shutdown")
-	t:assert_eq(own:pid(), nil)
-	t:assert_contains(t:assert_raises(function() own:power_button() end), "(cannot power_button)")
-	own:boot()
-	listen_to_button(own)
-	own:power_button({ wait = false })
-	wait_until(function() return own:state() == "shutdown" end, { timeout = 60 })
-end)
-
 test("a guest that does not listen: the timeout says so and the VM lives", function(t)
 	local message = t:assert_raises(function() vm:power_button("300ms") end)
 	t:assert_contains(message, "vm `a`: power_button: the guest did not power off within 0.3s")
@@ -80,21 +43,6 @@ test("power_button: misuse and states", function(t)
 	local idle = provium:vm("idle", "guest")
 	t:assert_contains(t:assert_raises(function() idle:power_button() end), "VM not booted (cannot power_button)")
 	t:assert_contains(t:assert_raises(function() idle:wakeup() end), "VM not booted (cannot wakeup)")
-end)
-
-test("power_button cancelled, and killed, while it waits", function(t)
-	local own = provium:vm("own", "guest"):boot()
-	local waiter = co.spawn(function() own:power_button(60) end)
-	sleep("100ms")
-	waiter:cancel()
-	t:assert(not pcall(waiter.join, waiter))
-	t:assert_eq(own:state(), "booted")
-	waiter = co.spawn(function() own:power_button(60) end)
-	sleep("100ms")
-	own:kill()
-	local ok, message = pcall(waiter.join, waiter, 5)
-	t:assert(not ok)
-	t:assert_contains(message, "power_button: killed")
 end)
 
 test("wakeup brings a guest back from S3", function(t)

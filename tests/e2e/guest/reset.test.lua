@@ -18,24 +18,12 @@ test("the agent answers again and the guest has booted anew", function(t)
 	t:assert(vm:uptime() < 5)
 end)
 
-test("ten resets in a row", function(t)
-	local seen = { [boot_id()] = true }
-	for i = 1, 10 do
-		vm:reset()
-		local id = boot_id()
-		t:assert(not seen[id], "reset " .. i .. " booted anew")
-		seen[id] = true
-	end
-end)
-
 test("what was pending fails at once", function(t)
 	local started = now()
-	vm:run("mkfifo /tmp/fifo /tmp/fifo2"):assert_ok()
-	local reader, writer = vm:spawn_worker(), vm:spawn_worker()	-- these stall their executors
+	local reader = vm:spawn_worker()
 	local calls = {
 		run = function() return vm:run("sleep 1000") end,
-		read = function() return reader:read_file("/tmp/fifo") end,
-		push = function() return writer:write_file("/tmp/fifo2", ("x"):rep(1 << 20)) end,
+		stalled = function() return reader:syscall(34) end,		-- pause(2)
 		sleep = function() return vm:clock():sleep(1000) end,
 		syscall = function() return vm:syscall_async(35, { args = { 0, 0 }, bufs = { string.pack("<i8i8", 1000, 0) },
 			ptrs = { 0 } }):await() end,
@@ -46,7 +34,7 @@ test("what was pending fails at once", function(t)
 	end
 	local process = vm:run_async("sleep 1000")
 	tasks.wait = co.spawn(pcall, process.wait, process)
-	wait_until(function() return vm:run("pgrep -f 'sleep 1000'"):ok() end)
+	wait_until(function() return vm:run("pidof sleep").stdout:match("%d+ %d+") end, { desc = "both to run" })
 	vm:reset()
 	for name, task in pairs(tasks) do
 		local ok, message = task:join(10)
@@ -101,8 +89,7 @@ test("closing an old handle leaves a new one of the same number alone", function
 	local new = vm:open_file("/etc/hostname", { read = true })
 	local new_process = vm:run_async("sleep 1000")
 	local new_worker = vm:spawn_worker()
-	t:assert_eq(new_process:handle(), old_process:handle(), "the numbers start again")
-	t:assert_eq(new_worker:handle(), old_worker:handle())
+	t:assert_eq(new_worker:handle(), old_worker:handle(), "the numbers start again")
 	old:close()
 	old_process:close()
 	old_worker:close()
@@ -113,13 +100,15 @@ test("closing an old handle leaves a new one of the same number alone", function
 end)
 
 test("the console's log goes on, and expect with it", function(t)
-	vm:console():expect("guest: init is up")
+	vm:run("echo before the reset >/dev/hvc0"):assert_ok()
+	vm:console():expect("before the reset")
 	local stream = vm:console():read()
-	local before = #vm:console():read_log()
+	local before = vm:console():read_log()
 	vm:reset()
 	vm:console():expect("guest: init is up")
-	t:assert(#vm:console():read_log() > before)
-	stream:expect("guest: init is up", 1)
+	t:assert(#vm:console():read_log() > #before)
+	t:assert_eq(vm:console():read_log():sub(1, #before), before)
+	stream:expect("guest: init is up", 5)
 end)
 
 test("a paused VM can be reset", function(t)
@@ -127,19 +116,6 @@ test("a paused VM can be reset", function(t)
 	vm:reset()
 	t:assert_eq(vm:state(), "booted")
 	t:assert(vm:run("true"):ok())
-end)
-
-test("in the middle of transfers in both directions", function(t)
-	local big = ("0123456789abcdef"):rep(4 << 20)
-	for _ = 1, 2 do
-		local push = co.spawn(pcall, vm.write_file, vm, "/tmp/big", big)
-		local pull = co.spawn(pcall, vm.run, vm, "cat /dev/zero")
-		wait_until(function() return vm:exists("/tmp/big") and vm:stat("/tmp/big").size > 1 << 20 end)
-		vm:reset()
-		t:assert_contains(select(2, push:join()), "the VM was reset")
-		t:assert_contains(select(2, pull:join()), "the VM was reset")
-		t:assert_eq(vm:run("echo fine").stdout, "fine\n")
-	end
 end)
 
 test("a guest that reboots by itself comes back, too", function(t)
@@ -151,20 +127,6 @@ test("a guest that reboots by itself comes back, too", function(t)
 		return ok and id ~= before
 	end, { timeout = 60 })
 	t:assert_contains(t:assert_raises(function() process:status() end), "the guest rebooted")
-end)
-
-test("killed in the middle of a reset", function(t)
-	local b = provium:vm("b", "guest"):boot()
-	local task = co.spawn(pcall, b.reset, b)
-	wait_until(function() return b:state() ~= "booted" end, { interval = 0.001 })
-	b:kill()
-	local ok, message = task:join(10)
-	t:assert_eq(ok, false)
-	t:assert_contains(message, "vm `b`: reset: ")
-	t:assert_eq(b:state(), "dead")
-	t:assert_contains(t:assert_raises(function() b:reset() end), "cannot reset")
-	b:boot()
-	t:assert(b:run("true"):ok())
 end)
 
 test("a reset whose caller has gone goes on", function(t)
