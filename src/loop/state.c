@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "loop/embed.h"
 #include "loop/loop.h"
@@ -204,6 +205,19 @@ static void report_stall_once(struct task *t, lua_State *L, int64_t spent)
 	lua_pop(L, 1);
 }
 
+/* In processor time, since its slice was over: a busy machine is not its fault. */
+static int64_t computed_ns(struct task *t)
+{
+	struct timespec ts;
+	int64_t cpu;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	cpu = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	if (!t->overdue_cpu)
+		t->overdue_cpu = cpu;
+	return cpu - t->overdue_cpu;
+}
+
 /*
  * Ends a computation that is overdue and cannot be preempted. Code that swallows the error may go on with
  * more of the same, so from now on every instruction is looked at: the first one that can yield will.
@@ -226,13 +240,15 @@ void state_hook(lua_State *L, lua_Debug *ar)
 	if (!t || s->yielding)
 		return;
 	spent = now_ns() - t->slice_start;
-	if (spent < SLICE_NS) {
-		if (lua_gethookcount(L) != HOOK_COUNT)
-			set_hook(L, HOOK_COUNT);
-		if (t->cancel_reason)
-			lua_raise(L, "%s", t->cancel_reason);
-		return;
+	if (spent < SLICE_NS && lua_gethookcount(L) != HOOK_COUNT)
+		set_hook(L, HOOK_COUNT);
+	/* At least once in a slice, however little of it a busy machine has left. */
+	if (t->cancel_reason && (spent < SLICE_NS || !t->cancel_raised)) {
+		t->cancel_raised = true;
+		lua_raise(L, "%s", t->cancel_reason);
 	}
+	if (spent < SLICE_NS)
+		return;
 	if (spent > STALL_NS)
 		report_stall_once(t, L, spent);
 	/* A cancelled task too: it may swallow the error again and again. */
@@ -243,7 +259,7 @@ void state_hook(lua_State *L, lua_Debug *ar)
 	}
 	if (t->cancel_reason)
 		raise_overdue(L, t, t->cancel_reason);
-	if (spent > UNYIELDABLE_MAX_NS)
+	if (computed_ns(t) > UNYIELDABLE_MAX_NS)
 		raise_overdue(L, t, "computed for 2 s where Lua cannot be preempted (a table.sort "
 			"comparator, a string.gsub callback, a metamethod called from C); everything else "
 			"waited meanwhile");

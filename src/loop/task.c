@@ -295,7 +295,8 @@ void task_resume(struct task *t)
 	nargs = push_resume_values(t);
 	t->status = TASK_RUNNING;
 	t->slice_start = now_ns();
-	t->stall_reported = false;
+	t->overdue_cpu = 0;
+	t->cancel_raised = t->stall_reported = false;
 	s->current = t;
 	r = lua_resume_compat(t->co, s->L, nargs, &nres);
 	s->current = NULL;

@@ -38,6 +38,8 @@ struct task {
 	char *traceback;			/* of a failure */
 	char *name;
 	int64_t slice_start;
+	int64_t overdue_cpu;			/* processor time when the slice was over, 0 before */
+	bool cancel_raised;			/* the cancellation, in this slice */
 	bool stall_reported;
 #ifdef PROVIUM_DEBUG
 	int top;				/* of the stack at the last yield */

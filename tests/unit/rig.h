@@ -35,8 +35,12 @@ struct rig {
 	bool stopped, guard_fired;
 	struct gate_wait *gates[16];
 	unsigned cancelled, released;	/* gates */
+	int hops;			/* of rig_settle */
+	int64_t settle_start;
 };
 
+/* Runs the loop until a task waits at the gate. */
+void rig_reach_gate(struct rig *r, const char *name);
 /* Fails the test when nothing waits there. */
 void rig_open_gate(struct rig *r, const char *name);
 /* Appends a word to r->notes. */
@@ -45,7 +49,7 @@ void rig_note(struct rig *r, const char *text);
 /* Runs the loop until something stops it; fails the test after RIG_GUARD_NS. */
 void rig_run(struct rig *r);
 void rig_run_for(struct rig *r, int64_t ns);
-/* A few turns: whatever can go on at once has done so. */
+/* A few turns, one slice each at least: whatever can go on at once has done so. */
 void rig_settle(struct rig *r);
 
 void rig_open(struct rig *r, size_t cap);
