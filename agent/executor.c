@@ -58,13 +58,14 @@ static void close_all_but(int fd)
 			close(i);
 }
 
-int executor_main(int fd, uint32_t channel)
+int executor_main(int fd, uint32_t channel, uint32_t handles)
 {
 	struct executor *x = xcalloc(1, sizeof(*x));
 
 	fd = agent_high_fd(fd);
 	close_all_but(fd);
 	x->channel = channel;
+	x->last_handle = handles;
 	x->ev = ev_new();
 	TAILQ_INIT(&x->calls);
 	x->processes = processes_new(x);

@@ -9,8 +9,9 @@
 struct executor;
 struct ev;
 
-/* Serves the channel over fd until the mux closes it; returns the exit status. */
-int executor_main(int fd, uint32_t channel);
+/* Serves the channel over fd until the mux closes it; returns the exit status. Its handles are above `handles`: one
+ * that replaces a dead executor must not give a meaning to the handles of that. */
+int executor_main(int fd, uint32_t channel, uint32_t handles);
 struct ev *executor_ev(const struct executor *x);
 
 /* Things with handles that belong to an executor: processes and open files share one numbering. */

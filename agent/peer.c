@@ -22,6 +22,7 @@
 #define QUEUE_MAX (16u << 20)	/* bytes that may wait for a stuck executor before requests are refused */
 #define GRACE 200000000		/* ns between an executor's end and its connection's, in either order */
 #define ENDED_MAX 1024		/* ended workers that can still be joined */
+#define HANDLES (1u << 24)	/* that one main executor can give before they are those of the next */
 #define SNDBUF (16 << 10)	/* bytes in the socket to an executor; the kernel counts twice as much */
 #define BULK_FROM 4096		/* an event this long makes its stream a bulk one */
 
@@ -65,7 +66,7 @@ struct peers {
 	LIST_HEAD(, peer) list;
 	LIST_HEAD(, joiner) joiners;
 	unsigned nended;
-	uint32_t next_channel, generation;
+	uint32_t next_channel, generation, mains;
 	bool paused;
 };
 
@@ -124,13 +125,13 @@ static void fail_request(struct peers *ps, uint32_t channel, uint32_t id, const 
 
 /* ---- start ---- */
 
-static void run_child(int fd, uint32_t channel, pid_t mux)
+static void run_child(int fd, uint32_t channel, uint32_t handles, pid_t mux)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != mux)
 		_exit(1);
 	prctl(PR_SET_NAME, channel == WIRE_MAIN ? "provium-main" : "provium-worker");
-	_exit(executor_main(fd, channel));
+	_exit(executor_main(fd, channel, handles));
 }
 
 static int start(struct peers *ps, uint32_t channel, struct peer **out)
@@ -146,7 +147,7 @@ static int start(struct peers *ps, uint32_t channel, struct peer **out)
 	setsockopt(sv[1], SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
 	pid = fork();
 	if (pid == 0)
-		run_child(sv[1], channel, mux);
+		run_child(sv[1], channel, channel == WIRE_MAIN ? ps->mains * HANDLES : 0, mux);
 	close(sv[1]);
 	if (pid < 0) {
 		pid = -errno;
@@ -162,6 +163,7 @@ static int start(struct peers *ps, uint32_t channel, struct peer **out)
 		conn_pause(e->conn, true);
 	ev_timer_init(&e->grace, peer_finish, e);
 	LIST_INSERT_HEAD(&ps->list, e, entry);
+	ps->mains += channel == WIRE_MAIN;
 	*out = e;
 	return 0;
 }

@@ -243,8 +243,8 @@ static void button_timer_cb(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	if (!w->wait.finished)
-		wait_fail(&w->wait, ETIMEDOUT, "vm `%s`: power_button: the guest did not power off within %gs (does it "
-			"listen to its ACPI power button?)", vm_name(w->vm), (double)w->ns / 1e9);
+		wait_fail(&w->wait, ETIMEDOUT, "vm `%s`: power_button: the guest did not power off within %gs "
+			"(does it listen to its ACPI power button?)", vm_name(w->vm), (double)w->ns / 1e9);
 }
 
 static void button_describe(struct wait *wait, char *buf, size_t size)

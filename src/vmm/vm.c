@@ -25,7 +25,7 @@
 #define BOOT_CONSOLE ((size_t)16 << 10)		/* how much console an error shows */
 #define TAIL_CONSOLE ((size_t)4 << 10)
 #define RESETS_MAX 3
-#define FIRMWARE_RESETS 3	/* a PC's firmware resets once or twice more before it is as after power-on */
+#define FIRMWARE_RESETS 3	/* a PC's firmware resets once or twice more after a reset */
 
 static void stage_cb(void *arg, const char *doing);
 static void started_cb(void *arg);
@@ -625,8 +625,8 @@ void vm_reset(struct vm *vm, vm_done_fn *cb, void *arg)
 	set_state(vm, VM_BOOTING);
 }
 
-/* On the way into S3 the guest's drivers drop what was on its way: the connection must begin anew. The agent and
- * what it has made live on. */
+/* On the way into S3 the guest's drivers drop what was in transit: the connection must begin anew. The agent
+ * and what it has made live on. */
 static void suspended_cb(void *arg, bool suspended)
 {
 	struct vm *vm = arg;
