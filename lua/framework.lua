@@ -146,6 +146,15 @@ local function abandon(ctx, task, reason)
 	error(reason, 0)
 end
 
+-- The context of the attempt at test that was abandoned, if there was one.
+local function abandoned(test)
+	for _, attempt in ipairs(unfinished) do
+		if attempt.ctx.name == test.name then
+			return attempt.ctx
+		end
+	end
+end
+
 local function run_body(ctx, test, t)
 	local limit = test.timeout or core.default_timeout()
 	if limit and limit <= 0 then
@@ -234,8 +243,10 @@ local function run_test(test)
 	local ok, err = pcall(attempts_at, test)
 	if not ok then
 		-- Only the end of the whole file gets here; the test that it ended still gets its outcome.
-		report_failed(test, { duration_ns = core.now_ns() - began, log = {}, artifacts = {} },
-			{ reason = tostring(err) })
+		local ctx = abandoned(test)
+		report_failed(test, { duration_ns = core.now_ns() - began, log = ctx and ctx.log or {},
+			artifacts = ctx and ctx.artifacts or {} }, { reason = tostring(err) },
+			ctx and core.scope_console(ctx.scope))
 		error(err, 0)
 	end
 end

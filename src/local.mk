@@ -72,6 +72,8 @@ libprovium_a_SOURCES = \
 	src/ops/worker.c \
 	src/run/args.c \
 	src/run/args.h \
+	src/run/artifacts.c \
+	src/run/artifacts.h \
 	src/run/build.c \
 	src/run/build.h \
 	src/run/cmdlist.c \

@@ -18,6 +18,7 @@ UNIT_TESTS = \
 	tests/unit/agentclient_test \
 	tests/unit/agentfiles_test \
 	tests/unit/args_test \
+	tests/unit/artifacts_test \
 	tests/unit/build_test \
 	tests/unit/child_test \
 	tests/unit/compat_test \

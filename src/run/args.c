@@ -433,6 +433,8 @@ static const struct flag flags[] = {
 	  "multiplies --cpus, 0.5 to 8 (default: 1)", parse_overcommit },
 	{ "jobs", 'p', FLAG_COUNT, MEMBER(jobs), FOR_RUN, "N",
 	  "files in flight (default: as many as the pool takes)", NULL },
+	{ "artifacts", 0, FLAG_TEXT, MEMBER(artifacts), FOR_RUN, "DIR",
+	  "what failed tests leave (default: provium-artifacts)", NULL },
 	{ "no-build", 0, FLAG_ON, MEMBER(no_build), FOR_RUN, NULL,
 	  "do not run the profiles' build commands", NULL },
 	{ "no-color", 0, FLAG_ON, MEMBER(no_color), FOR_RUN | FOR(CMD_LIST) | FOR(CMD_PREPARE), NULL,

@@ -36,6 +36,7 @@ struct args {
 	uint64_t mem;			/* bytes; 0: 80 % of the host's */
 	unsigned cpus;			/* 0: those online */
 	double cpu_overcommit;		/* clamped */
+	const char *artifacts;		/* directory; NULL: the default one */
 	unsigned jobs;			/* 0: no limit but the pool */
 	int64_t timeout;		/* ns for each file; 0: none */
 

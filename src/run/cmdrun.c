@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "run/artifacts.h"
 #include "run/build.h"
 #include "run/commands.h"
 #include "run/discover.h"
@@ -191,6 +192,7 @@ static void execute(struct invocation *v)
 	v->session.filter = filter_new(v->args);
 	v->session.pool = pool_new(v->loop, host_pool(v->args));
 	v->session.timeout_ns = v->args->timeout;
+	v->session.artifacts = artifacts_new(v->args);
 	v->build = build_start(v->loop, v->config, profiles,
 		(v->args->no_build || v->args->vmm == VMM_LOCAL ? BUILD_SKIP : 0) | (v->args->quiet ? BUILD_QUIET : 0) |
 		(v->args->verbose ? BUILD_VERBOSE : 0), built_cb, v);
@@ -222,6 +224,7 @@ static void release(struct invocation *v)
 	pool_free(v->session.pool);
 	vmm_free(v->session.vmm);
 	filter_free(v->session.filter);
+	artifacts_free(v->session.artifacts);
 	if (v->sigint)
 		event_free(v->sigint);
 	if (v->sigterm)

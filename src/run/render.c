@@ -77,8 +77,12 @@ static void print_failure(struct render *r, const struct test_result *t)
 	print_indented(r, t->where, "        ");
 	for (size_t i = 0; i < t->nlog; i++)
 		print_indented(r, t->log[i], "        | ");
-	if (r->args->verbose)
+	if (r->args->verbose) {
 		print_indented(r, t->traceback, "          ");
+		print_indented(r, t->console, "        > ");
+	}
+	if (t->artifacts_dir)
+		fprintf(r->out, "        artifacts: %s\n", t->artifacts_dir);
 }
 
 static void print_test(struct render *r, const struct test_result *t)

@@ -24,6 +24,12 @@ static void test_result_release(struct test_result *t)
 	for (size_t i = 0; i < t->nlog; i++)
 		free(t->log[i]);
 	free(t->log);
+	for (size_t i = 0; i < t->nartifacts; i++) {
+		free(t->artifacts[i].name);
+		free(t->artifacts[i].data);
+	}
+	free(t->artifacts);
+	free(t->artifacts_dir);
 }
 
 void file_result_free(struct file_result *r)

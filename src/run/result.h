@@ -8,6 +8,12 @@
 
 enum test_status { TEST_PASSED, TEST_FAILED, TEST_SKIPPED };
 
+/* What a test has kept with t:artifact; bytes, not text. */
+struct artifact {
+	char *name, *data;
+	size_t len;
+};
+
 struct test_result {
 	char *name;
 	enum test_status status;
@@ -18,6 +24,8 @@ struct test_result {
 	char *traceback;	/* of a failure, or NULL */
 	char *console;		/* excerpt at a failure, or NULL */
 	char **log; size_t nlog;
+	struct artifact *artifacts; size_t nartifacts;	/* of a failure */
+	char *artifacts_dir;	/* where they were saved, or NULL */
 	int64_t duration_ns;
 };
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "run/artifacts.h"
 #include "run/runner.h"
 
 static void dispatch(void *arg);
@@ -77,6 +78,17 @@ static void dispatch(void *arg)
 	r->done(r->arg);
 }
 
+static void save_artifacts(struct runner *r, size_t i, struct file_result *result)
+{
+	struct err e = ERR_INIT;
+
+	if (!r->session->artifacts || result->interrupted)
+		return;
+	if (artifacts_save(r->session->artifacts, r->files[i].path, result, &e) < 0)
+		fprintf(stderr, "provium: %s\n", e.msg);
+	err_release(&e);
+}
+
 static void file_done_cb(void *arg, struct testfile *f, struct file_result *result)
 {
 	struct runner *r = arg;
@@ -92,6 +104,7 @@ static void file_done_cb(void *arg, struct testfile *f, struct file_result *resu
 		if (r->args->fail_fast)
 			r->stopping = true;
 	}
+	save_artifacts(r, i, result);
 	render_file(r->render, i, result);
 	if (r->dispatch_queued)
 		return;

@@ -141,6 +141,32 @@ static void read_log(lua_State *L, int t, struct test_result *r)
 	lua_pop(L, 1);
 }
 
+/* {{name=, data=}...}: what is kept of a failed test. */
+static void read_artifacts(lua_State *L, int t, struct test_result *r)
+{
+	lua_getfield(L, t, "artifacts");
+	if (lua_istable(L, -1)) {
+		size_t n = lua_rawlen(L, -1), len;
+
+		r->artifacts = xcalloc(n + 1, sizeof(*r->artifacts));
+		for (size_t i = 0; i < n; i++) {
+			struct artifact *a = &r->artifacts[i];
+			const char *data;
+
+			lua_rawgeti(L, -1, (int)i + 1);
+			a->name = field_string(L, lua_gettop(L), "name");
+			lua_getfield(L, -1, "data");
+			data = lua_tolstring(L, -1, &len);
+			a->data = xmalloc(len + 1);
+			memcpy(a->data, data, len);
+			a->len = len;
+			r->nartifacts++;
+			lua_pop(L, 2);
+		}
+	}
+	lua_pop(L, 1);
+}
+
 static void report_outcome(struct testfile *f, lua_State *L, int t, enum test_status status)
 {
 	char *name = field_string(L, t, "name");
@@ -156,6 +182,8 @@ static void report_outcome(struct testfile *f, lua_State *L, int t, enum test_st
 	r->traceback = field_string(L, t, "traceback");
 	r->console = field_string(L, t, "console_excerpt");
 	read_log(L, t, r);
+	if (status == TEST_FAILED)
+		read_artifacts(L, t, r);
 	lua_getfield(L, t, "duration_ns");
 	r->duration_ns = (int64_t)lua_tonumber(L, -1);
 	lua_getfield(L, t, "flaky");

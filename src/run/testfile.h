@@ -17,6 +17,7 @@ struct session {
 	struct filter *filter;
 	struct pool *pool;
 	int64_t timeout_ns;		/* for each file, 0: none */
+	struct artifacts *artifacts;	/* NULL: what failed tests leave is not saved */
 };
 
 struct testfile;

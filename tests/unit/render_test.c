@@ -154,6 +154,32 @@ static void test_verbose(void **state)
 		"    SKIP left out (filtered: did not match --tag (smoke))\n");
 }
 
+/* What a failed test has left: its consoles under -v only. */
+static void test_consoles_and_artifacts(void **state)
+{
+	struct file_result *r = failing();
+	struct test_result *t = file_result_test(r, "split-brain");
+
+	t->console = xstrdup("--- console of a ---\nBooting\n\nPanic");
+	t->artifacts_dir = xstrdup("provium-artifacts/x_t");
+	args.verbose = *state != NULL;
+	begin(1);
+	render_file(render, 0, r);
+	assert_non_null(strstr(so_far(), "        artifacts: provium-artifacts/x_t\n"));
+	if (!args.verbose) {
+		assert_null(strstr(so_far(), "console"));
+		return;
+	}
+	assert_non_null(strstr(so_far(),
+		"          tests/net/partition.test.lua:41: in function 'check'\n"
+		"        > --- console of a ---\n"
+		"        > Booting\n"
+		"\n"
+		"        > Panic\n"
+		"        artifacts: provium-artifacts/x_t\n"
+		"    PASS heals"));
+}
+
 /* Only what failed, and the summary. */
 static void test_quiet(void **state)
 {
@@ -346,6 +372,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_plain),
 		T(test_verbose),
+		T(test_consoles_and_artifacts),
+		cmocka_unit_test_prestate_setup_teardown(test_consoles_and_artifacts, setup, teardown, &args),
 		T(test_quiet),
 		T(test_chunk_error),
 		T(test_log_and_long_reasons),
