@@ -159,6 +159,41 @@ void vm_unlisten(struct vm *vm, struct vm_listener *l);
 /* Why the VM is dead or shut down ("QEMU died: signal 9 (Killed)"), with the console tail; "" while it lives. */
 const char *vm_reason(const struct vm *vm);
 
+/* ---- snapshots of one VM (snapshot.c) ----
+ *
+ * A directory: meta.json, ram (and base, when ram holds only what differs from it), state, console, disk-ID. Moving or
+ * copying it whole is fine: nothing in it names a place outside.
+ */
+struct vm_saved {
+	uint64_t bytes;			/* written */
+	int64_t pause_ns;		/* how long the guest stood still */
+};
+
+/* Saves a booted or paused VM and leaves it as it was. dir must not exist: it appears whole or not at all. out may be
+ * NULL; else it must live until cb. -ENOSPC names the path and the bytes needed. */
+void vm_save(struct vm *vm, const char *dir, struct vm_saved *out, vm_done_fn *cb, void *arg);
+
+struct vm_restore_options {
+	bool keep_clock;		/* else the guest's clock is set to the host's, or initial_time */
+	bool has_time; double time;	/* seconds since the epoch, instead of the host's */
+};
+
+/* What a snapshot says of itself, read from meta.json. An error names the directory and what is wrong: it is missing
+ * (-ENOENT), truncated, foreign, of a newer format, or of another QEMU, machine or processor (-ESTALE). */
+struct vm_image {
+	char *dir, *vm_name, *profile, *qemu_version, *machine, *accel;
+	uint64_t memory;
+	unsigned cpus;
+};
+struct vm_image *vm_image_open(struct vmm *v, const char *dir, struct err *e);
+void vm_image_free(struct vm_image *i);
+
+/* Puts a created, shutdown, dead or booted VM into the snapshot's state; what ran is killed first. Memory, processors,
+ * command line, NICs and disks are the snapshot's. Done when the agent answers (at once when it was paused at the
+ * time), with fresh entropy and the clock set. -ESTALE: the snapshot does not fit or is damaged. i is borrowed until
+ * cb. */
+void vm_restore(struct vm *vm, const struct vm_image *i, const struct vm_restore_options *o, vm_done_fn *cb, void *arg);
+
 /* ---- QMP, for the escape hatch (vmqmp.c) ---- */
 
 struct vm_qmp_call;
