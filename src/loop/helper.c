@@ -55,8 +55,14 @@ void helper_register(const struct helper_verb *verbs)
 struct helper *helper_start(struct loop *l, const char *const *argv,
 	void (*cb)(void *arg, const struct err *e), void *arg, struct err *e)
 {
+	return helper_start_fds(l, argv, NULL, 0, cb, arg, e);
+}
+
+struct helper *helper_start_fds(struct loop *l, const char *const *argv, const struct child_fd *fds, size_t nfds,
+	void (*cb)(void *arg, const struct err *e), void *arg, struct err *e)
+{
 	struct helper *h = xcalloc(1, sizeof(*h));
-	struct child_spec spec = { .capture_err = true, .own_group = true, .batch = true };
+	struct child_spec spec = { .fds = fds, .nfds = nfds, .capture_err = true, .own_group = true, .batch = true };
 	const char **full;
 	size_t n;
 

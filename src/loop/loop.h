@@ -312,6 +312,9 @@ const char *child_result_text(const struct child_result *r, char *buf, size_t si
 struct helper;
 struct helper *helper_start(struct loop *l, const char *const *argv,
 	void (*cb)(void *arg, const struct err *e), void *arg, struct err *e);
+/* With descriptors of ours for it, such as one of /proc/PID/mem or of a file that it is to lock. */
+struct helper *helper_start_fds(struct loop *l, const char *const *argv, const struct child_fd *fds, size_t nfds,
+	void (*cb)(void *arg, const struct err *e), void *arg, struct err *e);
 void helper_cancel(struct helper *h);	/* kills it; no callback */
 /* The program that helper_start runs, for unit tests (default: /proc/self/exe). Borrowed. */
 void helper_set_program(const char *path);
