@@ -2,8 +2,11 @@
  * The QMP client: one JSON object for each line, many commands in flight, told apart by their ids.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <event2/bufferevent.h>
@@ -11,6 +14,7 @@
 #include "vmm/qmp.h"
 
 static void read_cb(struct bufferevent *bev, void *arg);
+static void written_cb(struct bufferevent *bev, void *arg);
 static void event_cb(struct bufferevent *bev, short what, void *arg);
 static void deadline_cb(evutil_socket_t fd, short what, void *arg);
 
@@ -20,7 +24,8 @@ struct qmp_call {
 	struct qmp *qmp;
 	json_int_t id;
 	char *command;
-	char *line;			/* not sent yet: before the handshake is over */
+	char *line;			/* not sent yet: before the handshake is over, or its descriptor's turn */
+	int fd;				/* goes along with the line; -1: none, or sent */
 	struct event *deadline;
 	qmp_fn *cb;
 	void *arg;
@@ -36,6 +41,7 @@ struct qmp {
 	void *arg;
 	struct calls calls;
 	struct calls failing;		/* made after the end: told from the loop */
+	struct qmp_call *passing;	/* has sent a descriptor and is not answered yet */
 	json_int_t last_id;
 	size_t scanned;			/* bytes of the input known to have no newline */
 	int64_t deadline_ns;
@@ -46,6 +52,8 @@ struct qmp {
 static void call_free(struct qmp_call *c)
 {
 	timer_stop(&c->deadline);
+	if (c->fd >= 0)
+		close(c->fd);
 	free(c->command);
 	free(c->line);
 	free(c);
@@ -53,6 +61,8 @@ static void call_free(struct qmp_call *c)
 
 static void call_end(struct calls *list, struct qmp_call *c, const json_t *result, const struct err *e)
 {
+	if (c->qmp->passing == c)
+		c->qmp->passing = NULL;
 	TAILQ_REMOVE(list, c, entry);
 	if (c->cb)
 		c->cb(c->arg, result, e);
@@ -93,8 +103,65 @@ static void break_off(struct qmp *q, int code, const char *fmt, ...)
 	err_release(&e);
 }
 
+/* Sends the line and the descriptor in one message. Nothing else is in the output then. */
+static void send_with_fd(struct qmp *q, struct qmp_call *c)
+{
+	union { struct cmsghdr h; char space[CMSG_SPACE(sizeof(int))]; } control = { 0 };
+	size_t len = strlen(c->line);
+	struct iovec iov[] = { { c->line, len }, { (char *)"\n", 1 } };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2, .msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	ssize_t n;
+
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &c->fd, sizeof(int));
+	n = sendmsg(bufferevent_getfd(q->bev), &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0) {
+		/* A blank, which QMP ignores: when it is written there is room again. Other errors show there, too. */
+		bufferevent_write(q->bev, "\n", 1);
+		return;
+	}
+	log_debug("qmp", "arm %s with a descriptor", c->line);
+	if ((size_t)n < len)
+		bufferevent_write(q->bev, c->line + n, len - (size_t)n);
+	if ((size_t)n < len + 1)
+		bufferevent_write(q->bev, "\n", 1);
+	close(c->fd);
+	c->fd = -1;
+	free(c->line);
+	c->line = NULL;
+	q->passing = c;
+}
+
+/* QEMU keeps the descriptors of the last message only, so that one command at a time may bring one. */
+static void send_next_fd(struct qmp *q)
+{
+	struct qmp_call *c;
+
+	if (!q->bev || !q->ready || q->passing || evbuffer_get_length(bufferevent_get_output(q->bev)) > 0)
+		return;
+	TAILQ_FOREACH(c, &q->calls, entry)
+		if (c->line && c->fd >= 0) {
+			send_with_fd(q, c);
+			return;
+		}
+}
+
+static void written_cb(struct bufferevent *bev, void *arg)
+{
+	(void)bev;
+	send_next_fd(arg);
+}
+
 static void send_call(struct qmp *q, struct qmp_call *c)
 {
+	if (c->fd >= 0) {
+		send_next_fd(q);
+		return;
+	}
 	log_debug("qmp", "arm %s", c->line);
 	bufferevent_write(q->bev, c->line, strlen(c->line));
 	bufferevent_write(q->bev, "\n", 1);
@@ -119,6 +186,7 @@ static struct qmp_call *call_new(struct qmp *q, const char *command, json_t *arg
 	json_t *o = json_object();
 
 	c->qmp = q;
+	c->fd = -1;
 	c->id = ++q->last_id;
 	c->command = xstrdup(command);
 	c->cb = cb;
@@ -190,12 +258,14 @@ static void reply(struct qmp *q, const json_t *o, const json_t *id)
 		return;
 	if (!error) {
 		call_end(&q->calls, c, json_object_get(o, "return"), NULL);
+		send_next_fd(q);
 		return;
 	}
 	err_set(&e, class_code(json_is_string(class) ? json_string_value(class) : ""), "QMP `%s`: %s",
 		c->command, json_is_string(desc) ? json_string_value(desc) : "error without a description");
 	call_end(&q->calls, c, NULL, &e);
 	err_release(&e);
+	send_next_fd(q);
 }
 
 static void handle_object(struct qmp *q, const json_t *o)
@@ -287,7 +357,7 @@ struct qmp *qmp_new(struct loop *l, int fd, const struct qmp_events *ev, void *a
 	evutil_make_socket_nonblocking(fd);
 	q->bev = bufferevent_socket_new(loop_base(l), fd, BEV_OPT_CLOSE_ON_FREE);
 	INVARIANT(q->bev);
-	bufferevent_setcb(q->bev, read_cb, NULL, event_cb, q);
+	bufferevent_setcb(q->bev, read_cb, written_cb, event_cb, q);
 	bufferevent_enable(q->bev, EV_READ | EV_WRITE);
 	return q;
 }
@@ -322,8 +392,14 @@ static void defer_fail(struct qmp *q)
 
 struct qmp_call *qmp_execute(struct qmp *q, const char *command, json_t *args, qmp_fn *cb, void *arg)
 {
+	return qmp_execute_fd(q, command, args, -1, cb, arg);
+}
+
+struct qmp_call *qmp_execute_fd(struct qmp *q, const char *command, json_t *args, int fd, qmp_fn *cb, void *arg)
+{
 	struct qmp_call *c = call_new(q, command, args, cb, arg);
 
+	c->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (!q->bev) {
 		timer_stop(&c->deadline);
 		TAILQ_INSERT_TAIL(&q->failing, c, entry);
@@ -368,6 +444,7 @@ void qmp_fail(struct qmp *q, const struct err *e)
 	q->told = true;
 	if (e != &q->reason)
 		err_copy(&q->reason, e);
+	q->passing = NULL;
 	while ((c = TAILQ_FIRST(&q->calls))) {
 		timer_stop(&c->deadline);
 		TAILQ_REMOVE(&q->calls, c, entry);

@@ -32,6 +32,8 @@ typedef void qmp_fn(void *arg, const json_t *result, const struct err *e);
 struct qmp *qmp_new(struct loop *l, int fd, const struct qmp_events *ev, void *arg);
 /* Takes over the reference to args (NULL: none). cb comes from the loop, once. */
 struct qmp_call *qmp_execute(struct qmp *q, const char *command, json_t *args, qmp_fn *cb, void *arg);
+/* The same with a descriptor, for `getfd`; fd stays the caller's and may be closed at once. */
+struct qmp_call *qmp_execute_fd(struct qmp *q, const char *command, json_t *args, int fd, qmp_fn *cb, void *arg);
 /* Forgets a pending call: no callback any more. */
 void qmp_cancel(struct qmp_call *c);
 /* Handles what has arrived but was not read yet: after QEMU's exit, its last events. */

@@ -269,6 +269,68 @@ static void drain_reads_the_last_events(void **state)
 	qmp_free(q);
 }
 
+/* What the other end has got so far, and how many descriptors with it. */
+static size_t take(int fd, char *buf, size_t size, unsigned *fds)
+{
+	union { struct cmsghdr h; char space[CMSG_SPACE(8 * sizeof(int))]; } control;
+	struct iovec iov = { buf, size - 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	struct cmsghdr *h;
+	ssize_t n;
+	int got;
+
+	for (unsigned i = 0; i < 5; i++)
+		event_base_loop(loop_base(loop), EVLOOP_NONBLOCK);
+	n = recvmsg(fd, &m, MSG_DONTWAIT);
+	buf[n > 0 ? n : 0] = 0;
+	h = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	*fds = 0;
+	if (h) {
+		assert_int_equal(h->cmsg_len, CMSG_LEN(sizeof(int)));
+		memcpy(&got, CMSG_DATA(h), sizeof(int));
+		close(got);
+		*fds = 1;
+	}
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* QEMU forgets the descriptors of a message when the next one brings some. */
+static void descriptors_go_one_at_a_time(void **state)
+{
+	const char *greeting = "{\"QMP\": {}}\r\n", *one = "{\"return\": {}, \"id\": 1}\r\n",
+		*two = "{\"return\": {}, \"id\": 2}\r\n";
+	char buf[512];
+	unsigned fds;
+	struct qmp *q;
+	int sv[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	q = qmp_new(loop, sv[0], &qmp_events, NULL);
+	qmp_execute_fd(q, "getfd", json_pack("{s:s}", "fdname", "a"), 0, answer_cb, (void *)"a");
+	qmp_execute_fd(q, "getfd", json_pack("{s:s}", "fdname", "b"), 0, answer_cb, (void *)"b");
+	assert_int_equal(take(sv[1], buf, sizeof(buf), &fds), 0);
+	assert_true(write(sv[1], greeting, strlen(greeting)) > 0);
+	assert_true(take(sv[1], buf, sizeof(buf), &fds) > 0);
+	assert_non_null(strstr(buf, "qmp_capabilities"));
+	assert_int_equal(fds, 0);
+	assert_true(write(sv[1], "{\"return\": {}, \"id\": 3}\r\n", 25) > 0);
+	assert_true(take(sv[1], buf, sizeof(buf), &fds) > 0);
+	assert_string_equal(buf, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"a\"},\"id\":1}\n");
+	assert_int_equal(fds, 1);
+	assert_int_equal(take(sv[1], buf, sizeof(buf), &fds), 0);
+	assert_true(write(sv[1], one, strlen(one)) > 0);
+	assert_true(take(sv[1], buf, sizeof(buf), &fds) > 0);
+	assert_non_null(strstr(buf, "\"b\""));
+	assert_int_equal(fds, 1);
+	assert_true(write(sv[1], two, strlen(two)) > 0);
+	take(sv[1], buf, sizeof(buf), &fds);
+	assert_string_equal(order, "ab");
+	qmp_free(q);
+	close(sv[1]);
+}
+
 static void freed_while_pending(void **state)
 {
 	(void)state;
@@ -289,7 +351,7 @@ int main(void)
 		TEST(the_deadline_is_30_seconds), TEST(garbage_breaks), TEST(other_json_breaks),
 		TEST(strange_objects_break), TEST(lines_are_bounded), TEST(closing_is_told),
 		cmocka_unit_test_teardown(a_greeting_is_needed, teardown),
-		TEST(drain_reads_the_last_events), TEST(freed_while_pending),
+		TEST(drain_reads_the_last_events), TEST(descriptors_go_one_at_a_time), TEST(freed_while_pending),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
