@@ -104,6 +104,14 @@ libprovium_a_SOURCES = \
 	src/run/scan.h \
 	src/run/testfile.c \
 	src/run/testfile.h \
+	src/store/cache.c \
+	src/store/contents.c \
+	src/store/evict.c \
+	src/store/hold.c \
+	src/store/key.c \
+	src/store/priv.h \
+	src/store/store.h \
+	src/store/verbs.c \
 	src/vmm/accel.c \
 	src/vmm/accel.h \
 	src/vmm/agent.c \

@@ -8,6 +8,7 @@
 
 #include "run/build.h"
 #include "run/commands.h"
+#include "store/store.h"
 #include "vmm/vmm.h"
 
 #if LUA_VERSION_NUM < 504
@@ -50,6 +51,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--helper") == 0) {
 		helper_register(vmm_helper_verbs);
 		helper_register(run_helper_verbs);
+		helper_register(store_helper_verbs);
 		return helper_main(argc, argv);
 	}
 	log_open(getenv("PROVIUM_LOG"));

@@ -43,6 +43,7 @@ UNIT_TESTS = \
 	tests/unit/runner_test \
 	tests/unit/scan_test \
 	tests/unit/scope_test \
+	tests/unit/store_test \
 	tests/unit/task_test \
 	tests/unit/testfile_test \
 	tests/unit/toml_test \
