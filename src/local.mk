@@ -134,6 +134,8 @@ libprovium_a_SOURCES = \
 	src/vmm/machine.c \
 	src/vmm/machine.h \
 	src/vmm/modules.c \
+	src/vmm/nics.c \
+	src/vmm/nics.h \
 	src/vmm/options.c \
 	src/vmm/overlay.c \
 	src/vmm/qemu.c \

@@ -19,6 +19,7 @@
 #include "vmm/host.h"
 #include "vmm/initramfs.h"
 #include "vmm/machine.h"
+#include "vmm/nics.h"
 #include "vmm/qemu.h"
 #include "vmm/transport.h"
 
@@ -31,6 +32,7 @@
 static void begin(void *arg);
 static void initramfs_cb(void *arg, const char *path, const struct err *e);
 static void disks_cb(void *arg, const struct err *e);
+static void nics_cb(void *arg, const struct err *e);
 static void child_cb(void *arg, const struct child_result *r);
 static void qmp_ready_cb(void *arg);
 static void qmp_event_cb(void *arg, const char *name, const json_t *data);
@@ -128,6 +130,7 @@ static void end_early(struct qemu_machine *q)
 	q->job = NULL;
 	diskset_free(q->disks);
 	q->disks = NULL;
+	nics_forget(q->spec.nics);
 	loop_defer(q->loop, tell_over, q);
 }
 
@@ -292,6 +295,8 @@ static void qmp_event_cb(void *arg, const char *name, const json_t *data)
 		if (strcmp(string_member(data, "id"), QEMU_AGENT_PORT_ID) == 0 &&
 		    transport_port(q->transport, json_is_true(json_object_get(data, "open"))))
 			q->spec.ev->unlinked(q->spec.arg);
+	} else if (strcmp(name, "DEVICE_DELETED") == 0) {
+		nics_event(q->spec.nics, name, data);
 	} else if (strcmp(name, "SHUTDOWN") == 0) {
 		shutdown_event(q, string_member(data, "reason"));
 	} else if (strcmp(name, "GUEST_PANICKED") == 0) {
@@ -360,12 +365,13 @@ static int make_ram(struct qemu_machine *q, struct err *e)
 	return 0;
 }
 
-enum { FD_RAM = 3, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, FD_VHOST };
+enum { FD_RAM = 3, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, FD_VHOST, FD_NICS };
 
 static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct err *e)
 {
 	int vhost = transport_vhost_fd(q->transport);
-	struct child_fd fds[] = {
+	struct qemu_nic nics[VM_NICS];
+	struct child_fd fds[FD_NICS - FD_RAM + VM_NICS] = {
 		{ q->ram, FD_RAM }, { qmp, FD_QMP }, { serial, FD_SERIAL }, { hvc, FD_HVC },
 		{ transport_serial_fd(q->transport), FD_AGENT }, { vhost, FD_VHOST },
 	};
@@ -376,12 +382,16 @@ static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct er
 		.fds = { FD_RAM, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, vhost < 0 ? -1 : FD_VHOST },
 	};
 	struct child_spec c = {
-		.fds = fds, .nfds = sizeof(fds) / sizeof(*fds) - (vhost < 0),
+		.fds = fds, .nfds = FD_NICS - FD_RAM - (vhost < 0),
 		.capture_err = true, .capture_max = 4 * STDERR_MAX, .batch = true, .done = child_cb, .arg = q,
 	};
 
 	s.disks = diskset_list(q->disks, &s.ndisks);
+	s.nics = nics;
+	s.nnics = nics_list(q->spec.nics, FD_NICS, nics, fds + c.nfds);
+	c.nfds += s.nnics;
 	q->argv = qemu_argv(&s, e);
+	nics_list_free(nics, s.nnics);
 	if (!q->argv)
 		return -EINVAL;
 	c.argv = (const char *const *)q->argv;
@@ -436,6 +446,7 @@ static void start_qemu(struct qemu_machine *q)
 	console_on_verdict(q->spec.console, verdict_cb, q);
 	set_console_input(q);
 	qmp[0] = serial[0] = hvc[0] = -1;
+	nics_started(q->spec.nics, q->qmp, q->spec.profile, q->spec.options);
 	q->spec.ev->started(q->spec.arg);
 out:
 	for (int i = 0; i < 2; i++) {
@@ -453,7 +464,7 @@ out:
 
 /* ---- preparing ---- */
 
-static void disks_cb(void *arg, const struct err *e)
+static void nics_cb(void *arg, const struct err *e)
 {
 	struct qemu_machine *q = arg;
 
@@ -461,6 +472,18 @@ static void disks_cb(void *arg, const struct err *e)
 		give_up(q, e);
 	else
 		start_qemu(q);
+}
+
+static void disks_cb(void *arg, const struct err *e)
+{
+	struct qemu_machine *q = arg;
+
+	if (e) {
+		give_up(q, e);
+		return;
+	}
+	q->spec.ev->stage(q->spec.arg, "connecting the network cards");
+	nics_open(q->spec.nics, nics_cb, q);
 }
 
 static int check_kernel(const struct profile *p, struct err *e)
@@ -597,6 +620,8 @@ static void qm_free(struct machine *m)
 	timer_stop(&q->linger);
 	initramfs_job_free(q->job);
 	diskset_free(q->disks);
+	if (!q->child)
+		nics_forget(q->spec.nics);
 	if (q->child && !q->ended)
 		console_on_verdict(q->spec.console, NULL, NULL);
 	child_free(q->child);

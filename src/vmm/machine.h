@@ -42,6 +42,7 @@ struct machine_spec {
 	const struct vm_options *options;	/* borrowed as long as the machine lives */
 	enum accel accel;
 	struct console *console;
+	struct nics *nics;		/* the VM's, borrowed */
 	const struct machine_events *ev;
 	void *arg;
 };

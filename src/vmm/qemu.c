@@ -299,6 +299,71 @@ static void add_ports(struct args *a, const struct board *b)
 	}
 }
 
+/* Its ROM would be for booting from the network. */
+static char *nic_device(const struct board *b, unsigned slot, const uint8_t mac[6])
+{
+	char *where = b->ports ? xasprintf(",bus=nic%u,addr=0", slot) : address(b, QEMU_NIC_SLOT + slot);
+	char *text = xasprintf("virtio-net%s,id=eth%u,netdev=net%u,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", b->suffix,
+		slot, slot, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], b->bus ? ",romfile=" : "", where);
+
+	free(where);
+	return text;
+}
+
+static void add_nics(struct args *a, const struct board *b, const struct qemu_spec *s)
+{
+	for (size_t i = 0; i < s->nnics; i++) {
+		char *device = nic_device(b, s->nics[i].slot, s->nics[i].mac);
+
+		add_option(a, "-netdev", "%s", s->nics[i].netdev);
+		add_option(a, "-device", "%s", device);
+		free(device);
+	}
+}
+
+char *qemu_nic_device(const struct profile *p, const struct vm_options *o, unsigned slot, const uint8_t mac[6])
+{
+	const struct board *b = find_board(p, o, NULL);
+
+	return b ? nic_device(b, slot, mac) : NULL;
+}
+
+bool qemu_can_plug(const struct profile *p, const struct vm_options *o)
+{
+	const struct board *b = find_board(p, o, NULL);
+
+	return b && b->bus;
+}
+
+json_t *qemu_option_args(const char *first, const char *text)
+{
+	json_t *args = json_object(), *in, *v;
+	char *copy = xstrdup(text), *rest = copy, *word, *value, *dot;
+
+	while ((word = strsep(&rest, ","))) {
+		value = strchr(word, '=');
+		if (value)
+			*value++ = 0;
+		in = args;
+		if (!value) {		/* the first one */
+			value = word;
+			word = (char *)first;
+		} else {
+			for (; (dot = strchr(word, '.')); word = dot + 1) {
+				*dot = 0;
+				if (!json_object_get(in, word))
+					json_object_set_new(in, word, json_object());
+				in = json_object_get(in, word);
+			}
+		}
+		v = strcmp(value, "on") == 0 ? json_true() : strcmp(value, "off") == 0 ? json_false() :
+			json_string(value);
+		json_object_set_new(in, word, v);
+	}
+	free(copy);
+	return args;
+}
+
 static json_t *blockdev(const struct qemu_disk *d, size_t i)
 {
 	json_t *file = json_pack("{s:s, s:s}", "driver", "file", "filename", d->path), *o;
@@ -384,6 +449,7 @@ char **qemu_argv(const struct qemu_spec *s, struct err *e)
 		add_option(&a, "-device", "vmgenid,id=vmgenid,guid=auto");
 	}
 	add_ports(&a, b);
+	add_nics(&a, b, s);
 	if (add_disks(&a, b, s, e) < 0)
 		goto fail;
 	add_option(&a, "-kernel", "%s", s->profile->kernel);

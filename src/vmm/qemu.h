@@ -11,10 +11,12 @@
 #ifndef PROVIUM_VMM_QEMU_H
 #define PROVIUM_VMM_QEMU_H
 
+#include <jansson.h>
+
 #include "vmm/vmm.h"
 
 #define QEMU_NIC_SLOT 8
-#define QEMU_NICS 8
+#define QEMU_NICS VM_NICS
 #define QEMU_DISK_SLOT 16
 #define QEMU_DISKS 16
 #define QEMU_AGENT_PORT_ID "agent"	/* the virtserialport's id in QMP events */
@@ -29,6 +31,12 @@ struct qemu_disk {
 	bool temporary;			/* made for this run: host caches need not be flushed */
 };
 
+struct qemu_nic {
+	unsigned slot;
+	uint8_t mac[6];
+	char *netdev;			/* the value of -netdev, id "netSLOT" */
+};
+
 struct qemu_spec {
 	const char *program, *name;
 	const struct profile *profile;
@@ -39,6 +47,8 @@ struct qemu_spec {
 	uint32_t cid;
 	const struct qemu_disk *disks;
 	size_t ndisks;
+	const struct qemu_nic *nics;
+	size_t nnics;
 };
 
 /* malloc'ed, NULL-terminated; NULL and *e when the parts do not fit together. */
@@ -46,6 +56,13 @@ char **qemu_argv(const struct qemu_spec *s, struct err *e);
 void qemu_argv_free(char **argv);
 /* The kernel's command line with what we need of it added; malloc'ed, or NULL and *e. */
 char *qemu_cmdline(const struct profile *p, const struct vm_options *o, enum accel accel, struct err *e);
+/* Whether the machine takes devices while it runs. */
+bool qemu_can_plug(const struct profile *p, const struct vm_options *o);
+/* The value of -device for the card in a slot, id "ethSLOT"; malloc'ed, NULL for a machine that is not known. */
+char *qemu_nic_device(const struct profile *p, const struct vm_options *o, unsigned slot, const uint8_t mac[6]);
+/* The value of an option ("tap,id=net0,vhost=off") as the arguments of the QMP command for it; first is what its first
+ * word is called there. `on` and `off` become booleans, a dot in a key an object. A new reference. */
+json_t *qemu_option_args(const char *first, const char *text);
 /* Bytes of guest RAM: what is asked for, in whole MiB. */
 uint64_t qemu_memory(const struct profile *p, const struct vm_options *o);
 const char *qemu_machine(const struct profile *p, const struct vm_options *o);

@@ -15,6 +15,7 @@
 #include "vmm/host.h"
 #include "vmm/link.h"
 #include "vmm/machine.h"
+#include "vmm/nics.h"
 #include "vmm/rundir.h"
 #include "vmm/vmpriv.h"
 #include "vmm/waiters.h"
@@ -62,6 +63,7 @@ struct vm {
 	size_t boot_offset;		/* where this boot's console output starts */
 	struct machine *machine;	/* of the current or last boot */
 	struct link *link;
+	struct nics *nics;
 	const char *stage;
 	unsigned resets, resets_max;
 	unsigned era;
@@ -98,6 +100,7 @@ struct vm *vm_new(struct vmm *v, const char *name, const struct profile *p)
 	vm->profile = p;
 	vm->console = console_new(vm->loop);
 	vm->link = link_new(vm->loop, name, &link_events, vm);
+	vm->nics = nics_new(vm->loop);
 	vm->reason = xstrdup("");
 	vm->stage = "nothing";
 	vm->era_began = "";
@@ -141,6 +144,7 @@ void vm_free(struct vm *vm)
 		return;
 	vm->freed = true;
 	stop_timers(vm);
+	nics_free(vm->nics);
 	link_free(vm->link);
 	if (vm->machine)
 		vm->machine->kind->free(vm->machine);
@@ -179,6 +183,18 @@ static void set_state(struct vm *vm, enum vm_state to)
 	for (l = TAILQ_FIRST(&vm->listeners); l && !vm->freed; l = vm->next) {
 		vm->next = TAILQ_NEXT(l, entry);
 		l->changed(l, vm, from, to);
+	}
+	vm->next = NULL;
+}
+
+static void tell_up(struct vm *vm)
+{
+	struct vm_listener *l;
+
+	for (l = TAILQ_FIRST(&vm->listeners); l && !vm->freed; l = vm->next) {
+		vm->next = TAILQ_NEXT(l, entry);
+		if (l->up)
+			l->up(l, vm);
 	}
 	vm->next = NULL;
 }
@@ -244,7 +260,7 @@ static void start_machine(struct vm *vm)
 	struct machine_spec s = {
 		.vmm = vm->vmm, .name = vm->name, .dir = vm->dir, .profile = vm->profile,
 		.options = &vm->options, .accel = vm->accel, .console = vm->console,
-		.ev = &machine_events, .arg = vm,
+		.nics = vm->nics, .ev = &machine_events, .arg = vm,
 	};
 
 	if (vm->machine)
@@ -374,6 +390,7 @@ static void up_cb(void *arg)
 		become_booted(vm);
 	if (!vm->wakeup_call)
 		waiters_settle(vm->waiters, WANT_WAKEUP, NULL);
+	tell_up(vm);
 }
 
 static void retry_cb(void *arg)
@@ -431,6 +448,7 @@ static void over_cb(void *arg, enum machine_end end, const struct err *why)
 	set_reason(vm, why->msg, TAIL_CONSOLE);
 	err_set(&full, why->code, "%s", vm->reason);
 	link_end(vm->link, &full);
+	nics_over(vm->nics, &full);
 	if (vm->state == VM_BOOTING) {
 		fail_boot(vm, why->code, vm->going == NOWHERE ? why->msg : "cancelled: the VM was stopped",
 			vm->going == SHUTTING_DOWN ? VM_SHUTDOWN : VM_DEAD);
@@ -673,6 +691,11 @@ unsigned vm_era(const struct vm *vm)
 const char *vm_era_began(const struct vm *vm)
 {
 	return vm->era_began;
+}
+
+struct nics *vm_nics(struct vm *vm)
+{
+	return vm->nics;
 }
 
 struct qmp *vm_qmp_connection(struct vm *vm, struct err *e)

@@ -153,6 +153,8 @@ void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg);
 struct vm_listener {
 	TAILQ_ENTRY(vm_listener) entry;
 	void (*changed)(struct vm_listener *l, struct vm *vm, enum vm_state from, enum vm_state to);
+	/* The agent answers, for the first time or again. May be NULL. */
+	void (*up)(struct vm_listener *l, struct vm *vm);
 };
 void vm_listen(struct vm *vm, struct vm_listener *l);
 void vm_unlisten(struct vm *vm, struct vm_listener *l);
@@ -193,6 +195,46 @@ void vm_image_free(struct vm_image *i);
  * time), with fresh entropy and the clock set. -ESTALE: the snapshot does not fit or is damaged. i is borrowed until
  * cb. */
 void vm_restore(struct vm *vm, const struct vm_image *i, const struct vm_restore_options *o, vm_done_fn *cb, void *arg);
+
+/* ---- network cards (nics.c) ----
+ *
+ * A card belongs to its VM over all power-ons, in one of VM_NICS slots. What it is connected to is known above only:
+ * each QEMU gets a descriptor from there.
+ */
+#define VM_NICS 8
+
+struct vm_nic;
+
+struct nic_ops {
+	/* Makes a descriptor for the next QEMU: vm_nic_ready, at once or later. */
+	void (*open)(void *arg, struct vm_nic *n);
+	int (*fd)(void *arg);
+	/* The value of -netdev; fd is a number in QEMU, or a name. malloc'ed. */
+	char *(*netdev)(void *arg, const char *id, const char *fd);
+	/* QEMU has its copy of the descriptor. */
+	void (*given)(void *arg);
+};
+
+/* slot: -1 takes the first free one. bridge: a word for vm_nic_each. Nothing is plugged yet. NULL and *e when there is
+ * no room. */
+struct vm_nic *vm_nic_new(struct vm *vm, int slot, const uint8_t mac[6], const char *bridge, const struct nic_ops *ops,
+	void *arg, struct err *e);
+unsigned vm_nic_slot(const struct vm_nic *n);
+void vm_nic_ready(struct vm_nic *n, const struct err *e);
+/* Plugs a new card into the VM that runs; when none does it will be there at the next boot, and cb comes all the
+ * same. */
+void vm_nic_plug(struct vm_nic *n, vm_done_fn *cb, void *arg);
+/* Takes it out, and frees it before cb comes, in any case: with an error when the guest does not let go of it. at_once:
+ * the guest is not asked, because it is about to end. No other callback of this card comes any more. */
+void vm_nic_free(struct vm_nic *n, bool at_once, vm_done_fn *cb, void *arg);
+/* The guest sees its link go down, or up. Kept over power-ons. */
+void vm_nic_set_link(struct vm_nic *n, bool up, vm_done_fn *cb, void *arg);
+/* Forgets a pending callback of this pair; the operation itself goes on. */
+void vm_nic_forget(struct vm_nic *n, vm_done_fn *cb, void *arg);
+
+struct vm_nic_info { unsigned slot; uint8_t mac[6]; const char *bridge; bool link_up; };
+/* Calls fn for each card, by slot. */
+void vm_nic_each(struct vm *vm, void (*fn)(void *arg, const struct vm_nic_info *i), void *arg);
 
 /* ---- QMP, for the escape hatch (vmqmp.c) ---- */
 

@@ -10,4 +10,6 @@
 /* NULL and *e when nothing runs or it has none. */
 struct qmp *vm_qmp_connection(struct vm *vm, struct err *e);
 
+struct nics *vm_nics(struct vm *vm);
+
 #endif
