@@ -91,6 +91,8 @@ libprovium_a_SOURCES = \
 	src/run/names.c \
 	src/run/pool.c \
 	src/run/pool.h \
+	src/run/refs.c \
+	src/run/refs.h \
 	src/run/render.c \
 	src/run/render.h \
 	src/run/renderjson.c \
