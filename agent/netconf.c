@@ -1,7 +1,7 @@
 /*
- * One network card as the host wants it: net_configure.
+ * One network card as the host wants it, net_configure, and what the guest knows of others, net_names.
  *
- * A card that was plugged in a moment ago may not be there yet: the call waits for it.
+ * A card that was plugged in a moment ago may not be there yet, or not be connected: the call waits for it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +17,8 @@
 #include "ops.h"
 #include "rtnl.h"
 
-#define WAIT_MAX 5000000000	/* ns for the card to appear */
+#define WAIT_MAX 15000000000	/* ns for the card to appear: an emulated guest on a busy host takes its time */
+#define RUNNING_MAX 3000000000	/* ns for it to be connected */
 
 static void link_changed(void *arg, uint32_t events);
 static void waited(void *arg);
@@ -34,8 +35,7 @@ struct address {
 struct wanted {
 	uint8_t mac[6];
 	const char *name;	/* NULL: whatever it has */
-	const char *hosts;
-	bool up;
+	bool up, running;
 	struct address *addrs;
 	uint32_t naddrs;
 };
@@ -43,6 +43,7 @@ struct wanted {
 /* Freed with its call. */
 struct waiting {
 	struct call *c;
+	bool found;		/* it is there and set up, but not connected yet */
 	struct wanted w;
 	struct ev_io io;
 	struct ev_timer limit;
@@ -88,8 +89,8 @@ static void parse(struct args *a, struct wanted *w)
 	if (w->name && (!*w->name || strlen(w->name) >= IF_NAMESIZE || strchr(w->name, '/')))
 		args_refuse(a, "`name`: `%.64s` cannot be an interface's name (at most %d bytes)", w->name,
 			IF_NAMESIZE - 1);
-	w->hosts = args_opt_text(a, "hosts");
 	w->up = args_flag(a, "up");
+	w->running = w->up && args_flag(a, "running");
 	w->naddrs = addrs ? addrs->size : 0;
 	w->addrs = msgpack_zone_malloc(a->zone, (w->naddrs + 1) * sizeof(*w->addrs));
 	if (!w->addrs)
@@ -138,6 +139,7 @@ static int set_name(int fd, struct rtnl_link *l, const char *name)
 	return err;
 }
 
+/* -ENODEV: it is not there; -ENETDOWN: it is set up but not connected, and should be. */
 static int apply(const struct wanted *w, char name[IF_NAMESIZE])
 {
 	int fd = rtnl_open(), err;
@@ -148,18 +150,18 @@ static int apply(const struct wanted *w, char name[IF_NAMESIZE])
 	err = rtnl_find(fd, w->mac, NULL, &l);
 	if (!err)
 		err = set_name(fd, &l, w->name);
+	if (!err)
+		err = rtnl_set_up(fd, l.index, w->up);
 	for (uint32_t i = 0; i < w->naddrs && !err; i++)
 		err = rtnl_add_address(fd, l.index, w->addrs[i].family, w->addrs[i].bytes,
 			w->addrs[i].prefix);
-	if (!err)
-		err = rtnl_set_up(fd, l.index, w->up);
 	if (!err && w->up && rtnl_find(fd, NULL, "lo", &lo) == 0 && !lo.up)
 		rtnl_set_up(fd, lo.index, true);
-	close(fd);
-	if (!err && w->hosts)
-		err = hosts_write(w->hosts);
 	if (!err)
 		memcpy(name, l.name, IF_NAMESIZE);
+	if (!err && w->running && rtnl_find(fd, w->mac, NULL, &l) == 0 && !l.running)
+		err = -ENETDOWN;
+	close(fd);
 	return err;
 }
 
@@ -193,10 +195,16 @@ static void try_again(struct waiting *w, bool last)
 	struct call *c = w->c;
 	int err = apply(&w->w, name);
 
-	if (err == -ENODEV && !last)
+	if (err == -ENETDOWN && !w->found) {
+		w->found = true;
+		ev_timer_set(call_ev(c), &w->limit, RUNNING_MAX);
+		return;
+	}
+	if ((err == -ENODEV || err == -ENETDOWN) && !last)
 		return;
 	wait_free(w);
-	answer(c, err, name);
+	/* A link that is down is the test's business: everything is set up. */
+	answer(c, err == -ENETDOWN ? 0 : err, name);
 }
 
 static void link_changed(void *arg, uint32_t events)
@@ -259,12 +267,66 @@ void op_net_configure(struct call *c)
 		return;
 	}
 	err = apply(&w, name);
-	if (err == -ENODEV) {
+	if (err == -ENODEV || err == -ENETDOWN) {
 		err = wait_for_card(c, &w);
-		if (!err)
+		if (!err) {
+			try_again(c->state, false);	/* it may have come before we listened */
 			return;
+		}
 	}
 	answer(c, err, name);
+}
+
+/* ---- names and routes ---- */
+
+static void parse_route(struct args *a, const msgpack_object *o, struct rtnl_route *r)
+{
+	struct address dst = {0};
+	const char *via;
+
+	if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size != 2) {
+		args_refuse(a, "`routes`: each should be [\"a.b.c.d/n\", \"gateway\"]");
+		return;
+	}
+	parse_address(a, args_as_text(a, &o->via.array.ptr[0], "routes"), &dst);
+	via = args_as_text(a, &o->via.array.ptr[1], "routes");
+	r->family = dst.family;
+	r->prefix = dst.prefix;
+	memcpy(r->dst, dst.bytes, sizeof(r->dst));
+	if (inet_pton(r->family, via, r->via) != 1)
+		args_refuse(a, "`routes`: `%.64s` is no gateway's address", via);
+}
+
+void op_net_names(struct call *c)
+{
+	const char *hosts = args_text(&c->args, "hosts"), *dns = args_text(&c->args, "dns");
+	const msgpack_object_array *list = args_opt_array(&c->args, "routes");
+	uint32_t n = list ? list->size : 0;
+	struct rtnl_route *routes = xcalloc(n + 1, sizeof(*routes));
+	int err = 0, fd;
+
+	for (uint32_t i = 0; i < n; i++)
+		parse_route(&c->args, &list->ptr[i], &routes[i]);
+	if (call_refused(c))
+		goto out;
+	if (agent_env.local) {
+		call_fail(c, WIRE_UNSUPPORTED, "net_names: not supported by --vmm local");
+		goto out;
+	}
+	fd = rtnl_open();
+	err = fd < 0 ? fd : rtnl_set_routes(fd, routes, n);
+	if (fd >= 0)
+		close(fd);
+	if (!err)
+		err = hosts_write(hosts);
+	if (!err)
+		err = resolv_write(dns);
+	if (err)
+		call_errno(c, err);
+	else
+		call_reply_empty(c);
+out:
+	free(routes);
 }
 
 static const struct call_cbs wait_cbs = {.cancel = wait_cancel};

@@ -36,6 +36,7 @@ const struct op op_table[] = {
 	{.name = "clock_set", .start = op_clock_set},
 	{.name = "sleep", .start = op_sleep},
 	{.name = "net_configure", .start = op_net_configure},
+	{.name = "net_names", .start = op_net_names},
 	{.name = "load_module", .start = op_load_module},
 	{.name = "tail", .start = op_tail, .no_batch = true},
 	{.name = "unsubscribe", .start = op_unsubscribe},

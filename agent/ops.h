@@ -47,6 +47,7 @@ void op_clock_set(struct call *c);
 void op_sleep(struct call *c);
 /* netconf.c */
 void op_net_configure(struct call *c);
+void op_net_names(struct call *c);
 /* module.c */
 void op_load_module(struct call *c);
 /* tail.c */

@@ -78,7 +78,10 @@
  *   ioctl     {fd, cmd, data?: bin | int, bufs?, ptr_offsets?: [offset]} -> {ret, errno, data, bufs}
  *   read_mem  {addr, n} -> {data} | error       write_mem {addr, data} -> {} | error
  *   clock_get {} -> {ns}        clock_set {ns} -> {}        sleep {ns} -> {}     (guest CLOCK_MONOTONIC)
- *   net_configure {mac, name?, addrs: [str "a.b.c.d/n" or v6], up: bool, hosts?: str block} -> {name}
+ *   net_configure {mac, name?, addrs: [str "a.b.c.d/n" or v6], up: bool, running?: bool} -> {name}
+ *             waits for a card that is not there yet, and with running until it is connected
+ *   net_names {hosts: str, dns: str, routes?: [["a.b.c.d/n", "gateway"]]} -> {}
+ *             replaces what an earlier one set: our blocks in /etc/hosts and resolv.conf, our routes
  *   load_module {path, params?} -> {}
  *   tail      {path | handle | fd, start?: "end" | "start" | offset, follow?: "name"} -> {}
  *             then events [0, bin].. [0, nil]; a negative offset counts from the end

@@ -1,5 +1,5 @@
 /*
- * A little rtnetlink: links and addresses of the executor's network namespace.
+ * A little rtnetlink: links, addresses and routes of the executor's network namespace.
  *
  * The kernel answers before sendmsg returns, so that reading the answer does not wait.
  */
@@ -15,6 +15,8 @@
 
 #define MESSAGE_MAX 512
 #define ANSWER_MAX 32768
+#define ROUTE_PROTOCOL 80	/* marks our routes; the kernel gives numbers from 5 on no meaning */
+#define ROUTES_MAX 256
 
 struct message {
 	struct nlmsghdr h;
@@ -84,6 +86,7 @@ static bool match(const struct nlmsghdr *h, const uint8_t mac[6], const char *na
 	memset(l, 0, sizeof(*l));
 	l->index = info->ifi_index;
 	l->up = info->ifi_flags & IFF_UP;
+	l->running = info->ifi_flags & IFF_RUNNING;
 	for (struct rtattr *a = IFLA_RTA(info); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
 		if (a->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(a) == 6 && mac)
 			same_mac = memcmp(RTA_DATA(a), mac, 6) == 0;
@@ -163,4 +166,93 @@ int rtnl_add_address(int fd, int index, int family, const void *addr, unsigned p
 		add(&m, IFA_BROADCAST, &v, 4);
 	}
 	return talk(fd, &m);
+}
+
+static int change_route(int fd, unsigned type, unsigned flags, const struct rtnl_route *r)
+{
+	size_t n = r->family == AF_INET ? 4 : 16;
+	struct rtmsg head = {.rtm_family = (uint8_t)r->family, .rtm_dst_len = (uint8_t)r->prefix,
+		.rtm_table = RT_TABLE_MAIN, .rtm_protocol = ROUTE_PROTOCOL, .rtm_scope = RT_SCOPE_UNIVERSE,
+		.rtm_type = RTN_UNICAST};
+	struct message m;
+	int err;
+
+	begin(&m, type, flags, &head, sizeof(head));
+	if (r->prefix)
+		add(&m, RTA_DST, r->dst, n);
+	add(&m, RTA_GATEWAY, r->via, n);
+	err = talk(fd, &m);
+	return err == -EEXIST ? 0 : err;
+}
+
+static bool ours(const struct nlmsghdr *h, struct rtnl_route *r)
+{
+	const struct rtmsg *head = NLMSG_DATA(h);
+	int left = (int)RTM_PAYLOAD(h);
+	bool via = false;
+
+	memset(r, 0, sizeof(*r));
+	r->family = head->rtm_family;
+	r->prefix = head->rtm_dst_len;
+	for (struct rtattr *a = RTM_RTA(head); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) <= sizeof(r->dst))
+			memcpy(r->dst, RTA_DATA(a), RTA_PAYLOAD(a));
+		if (a->rta_type == RTA_GATEWAY && RTA_PAYLOAD(a) <= sizeof(r->via)) {
+			memcpy(r->via, RTA_DATA(a), RTA_PAYLOAD(a));
+			via = true;
+		}
+	}
+	return head->rtm_protocol == ROUTE_PROTOCOL && via;
+}
+
+/* Our routes of all families. Returns how many, or -errno. */
+static int list_routes(int fd, struct rtnl_route *out, size_t max)
+{
+	static char answer[ANSWER_MAX] __attribute__((aligned(8)));
+	struct rtmsg head = {.rtm_family = AF_UNSPEC};
+	struct rtnl_route r;
+	struct message m;
+	size_t count = 0;
+	ssize_t n;
+
+	begin(&m, RTM_GETROUTE, NLM_F_DUMP, &head, sizeof(head));
+	if (send(fd, &m, m.h.nlmsg_len, 0) < 0)
+		return -errno;
+	for (;;) {
+		n = recv(fd, answer, sizeof(answer), 0);
+		if (n < 0)
+			return -errno;
+		for (struct nlmsghdr *h = (struct nlmsghdr *)answer; NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n)) {
+			if (h->nlmsg_type == NLMSG_DONE)
+				return (int)count;
+			if (h->nlmsg_type == NLMSG_ERROR)
+				return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
+			if (h->nlmsg_type == RTM_NEWROUTE && ours(h, &r) && count < max)
+				out[count++] = r;
+		}
+	}
+}
+
+static bool same_route(const struct rtnl_route *a, const struct rtnl_route *b)
+{
+	return a->family == b->family && a->prefix == b->prefix && memcmp(a->dst, b->dst, sizeof(a->dst)) == 0 &&
+		memcmp(a->via, b->via, sizeof(a->via)) == 0;
+}
+
+int rtnl_set_routes(int fd, const struct rtnl_route *want, size_t n)
+{
+	static struct rtnl_route have[ROUTES_MAX];
+	int count = list_routes(fd, have, ROUTES_MAX), err = count < 0 ? count : 0;
+	size_t k;
+
+	for (int i = 0; i < count; i++) {
+		for (k = 0; k < n && !same_route(&have[i], &want[k]); k++)
+			;
+		if (k == n)
+			change_route(fd, RTM_DELROUTE, 0, &have[i]);
+	}
+	/* In front of one to the same place that was there before. */
+	for (k = 0; k < n && !err; k++)
+		err = change_route(fd, RTM_NEWROUTE, NLM_F_CREATE, &want[k]);
+	return err;
 }

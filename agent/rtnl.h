@@ -12,7 +12,7 @@
 struct rtnl_link {
 	int index;
 	char name[IF_NAMESIZE];
-	bool up;
+	bool up, running;		/* running: up and connected */
 };
 
 int rtnl_open(void);	/* a socket, or -errno; close it with close() */
@@ -22,5 +22,14 @@ int rtnl_set_up(int fd, int index, bool up);
 int rtnl_rename(int fd, int index, const char *name);
 /* family AF_INET or AF_INET6. */
 int rtnl_add_address(int fd, int index, int family, const void *addr, unsigned prefix);
+
+struct rtnl_route {
+	int family;
+	uint8_t dst[16], via[16];
+	unsigned prefix;
+};
+
+/* Makes want the only routes of ours; others stay. */
+int rtnl_set_routes(int fd, const struct rtnl_route *want, size_t n);
 
 #endif

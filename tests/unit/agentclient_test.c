@@ -729,7 +729,7 @@ static const char *const ops[] = {
 	"exec", "spawn", "wait", "signal", "stdin", "status", "release", "open", "read", "write", "pread",
 	"pwrite", "seek", "truncate", "sync", "close", "get_file", "put_file", "stat", "listdir", "mkdir",
 	"unlink", "rename", "chmod", "syscall", "ioctl", "read_mem", "write_mem", "clock_get", "clock_set",
-	"sleep", "net_configure", "load_module", "tail", "unsubscribe", "batch",
+	"sleep", "net_configure", "net_names", "load_module", "tail", "unsubscribe", "batch",
 };
 #define NOPS (sizeof(ops) / sizeof(*ops))
 
