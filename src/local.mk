@@ -126,7 +126,13 @@ libprovium_a_SOURCES = \
 	src/vmm/describe.c \
 	src/vmm/disks.c \
 	src/vmm/disks.h \
+	src/vmm/eras.c \
+	src/vmm/eras.h \
 	src/vmm/host.h \
+	src/vmm/image.c \
+	src/vmm/image.h \
+	src/vmm/incoming.c \
+	src/vmm/incoming.h \
 	src/vmm/initramfs.c \
 	src/vmm/initramfs.h \
 	src/vmm/initrd.c \
@@ -139,13 +145,21 @@ libprovium_a_SOURCES = \
 	src/vmm/nics.c \
 	src/vmm/nics.h \
 	src/vmm/options.c \
+	src/vmm/optionsjson.c \
+	src/vmm/optionsjson.h \
 	src/vmm/overlay.c \
 	src/vmm/qemu.c \
 	src/vmm/qemu.h \
 	src/vmm/qmp.c \
 	src/vmm/qmp.h \
+	src/vmm/ramimage.c \
+	src/vmm/ramimage.h \
+	src/vmm/refresh.c \
+	src/vmm/refresh.h \
 	src/vmm/rundir.c \
 	src/vmm/rundir.h \
+	src/vmm/save.c \
+	src/vmm/save.h \
 	src/vmm/sweep.c \
 	src/vmm/transport.c \
 	src/vmm/transport.h \
@@ -156,7 +170,9 @@ libprovium_a_SOURCES = \
 	src/vmm/vm.c \
 	src/vmm/vmm.c \
 	src/vmm/vmm.h \
+	src/vmm/vmpower.c \
 	src/vmm/vmpriv.h \
 	src/vmm/vmqmp.c \
+	src/vmm/vmsnapshot.c \
 	src/vmm/waiters.c \
 	src/vmm/waiters.h

@@ -15,10 +15,10 @@ struct target {
 	unsigned era;			/* a worker's: when it was made; a VM's: when open_files was counted */
 };
 
-/* Whether what was made in that era of the guest is gone: it was reset or booted again since. */
+/* Whether what was made in that era of the guest is gone: it was reset, booted again or restored since. */
 static inline bool target_gone(const struct target *t, unsigned era)
 {
-	return era != vm_era(t->vm);
+	return !vm_era_alive(t->vm, era);
 }
 
 static inline struct target *target_mux(struct target *t)

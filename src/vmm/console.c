@@ -178,6 +178,16 @@ void console_detach(struct console *c)
 	tell(c, true, c->len);
 }
 
+void console_restore(struct console *c, const char *log, size_t len)
+{
+	for (size_t i = 0; i < CONSOLE_PORTS; i++)
+		port_close(&c->ports[i]);
+	tell(c, true, c->len);
+	c->len = 0;
+	c->full = false;
+	log_add(c, log, len);
+}
+
 const char *console_log(const struct console *c, size_t *len)
 {
 	*len = c->len;

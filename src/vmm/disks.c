@@ -19,6 +19,8 @@ struct diskset {
 	const char *dir;
 	const struct profile *profile;
 	const struct vm_options *options;
+	const struct image *image;
+	bool own;
 	struct qemu_disk *list;
 	size_t n, prepared;
 	struct helper *copy;
@@ -28,7 +30,7 @@ struct diskset {
 };
 
 struct diskset *diskset_new(struct loop *l, const char *dir, const struct profile *p,
-	const struct vm_options *o,
+	const struct vm_options *o, const struct image *image, bool own,
 	void (*ready)(void *arg, const struct err *e), void *arg)
 {
 	struct diskset *d = xcalloc(1, sizeof(*d));
@@ -37,6 +39,8 @@ struct diskset *diskset_new(struct loop *l, const char *dir, const struct profil
 	d->dir = dir;
 	d->profile = p;
 	d->options = o;
+	d->image = image;
+	d->own = own || image;
 	d->ready = ready;
 	d->arg = arg;
 	d->n = p->ndisks + o->ndisks;
@@ -66,21 +70,38 @@ static int check_access(const char *path, bool writable, struct err *e)
 	return 0;
 }
 
-/* 0, 1 when a copy is under way, or -errno. */
-static int make_temporary(struct diskset *d, const struct disk_spec *s, const char *path, struct err *e)
+static int copy(struct diskset *d, const char *from, const char *to, struct err *e)
 {
-	const char *argv[] = { "copy", s->template, path, NULL };
+	const char *argv[] = { "copy", from, to, NULL };
 
-	if (mkdir(d->dir, 0700) < 0 && errno != EEXIST)
-		return err_set(e, errno, "cannot make `%s`: %s", d->dir, strerror(errno));
-	if (!s->template)
-		return make_scratch(path, s->scratch, e);
-	if (access(path, F_OK) == 0)
-		return 0;
-	if (check_access(s->template, false, e) < 0)
+	if (check_access(from, false, e) < 0)
 		return e->code;
 	d->copy = helper_start(d->loop, argv, copied_cb, d, e);
 	return d->copy ? 1 : e->code;
+}
+
+/* As it was when the snapshot was made. */
+static int copy_saved(struct diskset *d, const char *id, const char *path, struct err *e)
+{
+	char *saved = xasprintf("%s/disk-%s", d->image->pub.dir, id);
+	int r = copy(d, saved, path, e);
+
+	free(saved);
+	return r;
+}
+
+/* 0, 1 when a copy is under way, or -errno. */
+static int make_temporary(struct diskset *d, const struct disk_spec *s, const struct qemu_disk *disk, struct err *e)
+{
+	if (mkdir(d->dir, 0700) < 0 && errno != EEXIST)
+		return err_set(e, errno, "cannot make `%s`: %s", d->dir, strerror(errno));
+	if (d->image && !s->readonly)
+		return copy_saved(d, disk->id, disk->path, e);
+	if (access(disk->path, F_OK) == 0)
+		return 0;
+	if (!s->template)
+		return make_scratch(disk->path, s->scratch, e);
+	return copy(d, s->template, disk->path, e);
 }
 
 static int prepare(struct diskset *d, size_t i, struct err *e)
@@ -93,9 +114,9 @@ static int prepare(struct diskset *d, size_t i, struct err *e)
 	out->id = s->id ? xstrdup(s->id) : xasprintf("disk%zu", i);
 	out->format = s->format;
 	out->readonly = s->readonly;
-	out->temporary = !s->path;
-	out->path = s->path ? xstrdup(s->path) : xasprintf("%s/%zu.img", d->dir, i);
-	r = s->path ? check_access(s->path, !s->readonly, e) : make_temporary(d, s, out->path, e);
+	out->temporary = !s->path || (d->own && !s->readonly);
+	out->path = out->temporary ? xasprintf("%s/%zu.img", d->dir, i) : xstrdup(s->path);
+	r = out->temporary ? make_temporary(d, s, out, e) : check_access(s->path, !s->readonly, e);
 	if (r < 0)
 		err_prefix(e, "disk `%s`", out->id);
 	return r;

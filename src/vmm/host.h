@@ -15,7 +15,5 @@ const char *vmm_agent_program(struct vmm *v);
 enum accel vmm_guest_accel(struct vmm *v, enum accel want, const char *arch, struct err *e);
 /* A number that no other VM of this process has. */
 unsigned vmm_next_serial(struct vmm *v);
-/* "x86_64" */
-const char *host_arch(void);
 
 #endif

@@ -6,6 +6,7 @@
  * read.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,12 @@
 #include "vmm/console.h"
 #include "vmm/disks.h"
 #include "vmm/host.h"
+#include "vmm/incoming.h"
 #include "vmm/initramfs.h"
 #include "vmm/machine.h"
 #include "vmm/nics.h"
 #include "vmm/qemu.h"
+#include "vmm/save.h"
 #include "vmm/transport.h"
 
 #define MS INT64_C(1000000)
@@ -28,6 +31,9 @@
 #define LINGER_NS (1000 * MS)		/* but no longer than this */
 #define EXIT_NS (1500 * MS)		/* what QEMU has to end by itself when the guest powers off */
 #define STDERR_MAX 4096
+
+/* Descriptors as QEMU sees them. */
+enum { FD_RAM = 3, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, FD_VHOST, FD_STATE, FD_NICS, FD_MAX = FD_NICS + VM_NICS };
 
 static void begin(void *arg);
 static void initramfs_cb(void *arg, const char *path, const struct err *e);
@@ -37,10 +43,12 @@ static void child_cb(void *arg, const struct child_result *r);
 static void qmp_ready_cb(void *arg);
 static void qmp_event_cb(void *arg, const char *name, const json_t *data);
 static void qmp_broken_cb(void *arg, const struct err *e);
+static void loaded_cb(void *arg, const struct err *e);
 static void linked_cb(void *arg, int fd);
 static void verdict_cb(void *arg, enum verdict v, const char *line);
 static void linger_cb(evutil_socket_t fd, short what, void *arg);
 static void tell_over(void *arg);
+static void qm_fail(struct machine *m, const struct err *why);
 
 /* One power-on. Owned by its VM, freed at the end of the turn in which free was called. */
 struct qemu_machine {
@@ -50,7 +58,9 @@ struct qemu_machine {
 	struct initramfs_job *job;
 	char *initramfs;
 	struct diskset *disks;
-	int ram;
+	int ram, state;			/* until QEMU has them */
+	struct incoming *incoming;	/* while the snapshot is loaded */
+	bool restored;
 	struct transport *transport;
 	struct qmp *qmp;
 	struct child *child;
@@ -79,7 +89,10 @@ struct machine *machine_new(const struct machine_spec *s)
 	q->m.kind = &qemu_kind;
 	q->spec = *s;
 	q->loop = vmm_loop(s->vmm);
-	q->ram = -1;
+	q->ram = q->state = -1;
+	q->restored = s->image != NULL;
+	if (s->image)
+		image_ref(s->image);
 	loop_defer(q->loop, begin, q);
 	return &q->m;
 }
@@ -219,7 +232,8 @@ static void child_cb(void *arg, const struct child_result *r)
 	console_detach(q->spec.console);
 	console_on_verdict(q->spec.console, NULL, NULL);
 	timer_stop(&q->linger);
-	set_fate(q, MACHINE_DIED, ECONNRESET, "QEMU %s: %s%s%s", r->signalled ? "died" : "exited",
+	set_fate(q, MACHINE_DIED, q->incoming ? ESTALE : ECONNRESET, "QEMU %s%s: %s%s%s",
+		r->signalled ? "died" : "exited", q->incoming ? " while it loaded the snapshot" : "",
 		child_result_text(r, status, sizeof(status)), *err ? ": " : "", err);
 	free(err);
 	q->ended = true;
@@ -269,7 +283,9 @@ static const char *string_member(const json_t *o, const char *key)
 
 static void shutdown_event(struct qemu_machine *q, const char *reason)
 {
-	if (strncmp(reason, "guest", 5) == 0)
+	if (q->restored && (strcmp(reason, "guest-reset") == 0 || strcmp(reason, "host-qmp-system-reset") == 0))
+		set_fate(q, MACHINE_REBOOTED, ECONNRESET, "guest rebooted");
+	else if (strncmp(reason, "guest", 5) == 0)
 		set_fate(q, MACHINE_POWERED_OFF, ECONNRESET, strcmp(reason, "guest-reset") == 0 ?
 			"guest rebooted and QEMU was told to exit then" : "guest powered off");
 	else if (q->quitting)
@@ -283,8 +299,36 @@ static void qmp_ready_cb(void *arg)
 {
 	struct qemu_machine *q = arg;
 
-	if (!q->fated)
+	if (q->fated)
+		return;
+	if (!q->restored) {
 		q->spec.ev->stage(q->spec.arg, "booting the guest kernel");
+		return;
+	}
+	q->spec.ev->stage(q->spec.arg, "loading the snapshot");
+	q->incoming = incoming_start(&(struct incoming_spec){ .loop = q->loop, .qmp = q->qmp,
+		.pid = child_pid(q->child), .ram_fd = FD_RAM, .state_fd = FD_STATE, .image = q->spec.image,
+		.done = loaded_cb, .arg = q });
+}
+
+static void loaded_cb(void *arg, const struct err *e)
+{
+	struct qemu_machine *q = arg;
+
+	if (e) {
+		/* QEMU says why on its stderr and exits, or does not know and is ended. */
+		if (e->code == -ESTALE && strstr(e->msg, "could not load"))
+			expect_exit(q);
+		else
+			qm_fail(&q->m, e);
+		return;
+	}
+	incoming_free(q->incoming);
+	q->incoming = NULL;
+	image_unref(q->spec.image);
+	q->spec.image = NULL;
+	q->spec.ev->stage(q->spec.arg, "waiting for the agent");
+	q->spec.ev->loaded(q->spec.arg);
 }
 
 static void qmp_event_cb(void *arg, const char *name, const json_t *data)
@@ -295,6 +339,8 @@ static void qmp_event_cb(void *arg, const char *name, const json_t *data)
 		if (strcmp(string_member(data, "id"), QEMU_AGENT_PORT_ID) == 0 &&
 		    transport_port(q->transport, json_is_true(json_object_get(data, "open"))))
 			q->spec.ev->unlinked(q->spec.arg);
+	} else if (q->incoming && strcmp(name, "MIGRATION") == 0) {
+		incoming_event(q->incoming, name, data);
 	} else if (strcmp(name, "DEVICE_DELETED") == 0) {
 		nics_event(q->spec.nics, name, data);
 	} else if (strcmp(name, "SHUTDOWN") == 0) {
@@ -351,11 +397,27 @@ static int open_pair(int *ours, int *theirs, struct err *e)
 	return 0;
 }
 
+static int open_saved(const char *dir, const char *file, int flags, int *fd, struct err *e)
+{
+	char *path = image_path(dir, file);
+	int r = 0;
+
+	*fd = open(path, flags | O_CLOEXEC);
+	if (*fd < 0)
+		r = err_set(e, ESTALE, "cannot open `%s`: %s", path, strerror(errno));
+	free(path);
+	return r;
+}
+
 static int make_ram(struct qemu_machine *q, struct err *e)
 {
 	uint64_t size = qemu_memory(q->spec.profile, q->spec.options);
 	char text[32];
 
+	/* QEMU opens it again for writing, though nothing is ever written to it. */
+	if (q->spec.image)
+		return open_saved(q->spec.image->pub.dir, "ram", O_RDWR, &q->ram, e) < 0 ? e->code :
+			open_saved(q->spec.image->pub.dir, "state", O_RDONLY, &q->state, e);
 	q->ram = memfd_create("provium-ram", MFD_CLOEXEC);
 	if (q->ram < 0)
 		return err_set(e, errno, "cannot make the guest's RAM: memfd_create: %s", strerror(errno));
@@ -365,27 +427,29 @@ static int make_ram(struct qemu_machine *q, struct err *e)
 	return 0;
 }
 
-enum { FD_RAM = 3, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, FD_VHOST, FD_NICS };
-
 static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct err *e)
 {
 	int vhost = transport_vhost_fd(q->transport);
 	struct qemu_nic nics[VM_NICS];
-	struct child_fd fds[FD_NICS - FD_RAM + VM_NICS] = {
+	struct child_fd fds[FD_MAX - FD_RAM] = {
 		{ q->ram, FD_RAM }, { qmp, FD_QMP }, { serial, FD_SERIAL }, { hvc, FD_HVC },
-		{ transport_serial_fd(q->transport), FD_AGENT }, { vhost, FD_VHOST },
+		{ transport_serial_fd(q->transport), FD_AGENT },
 	};
 	struct qemu_spec s = {
 		.program = vmm_qemu_program(q->spec.vmm, q->spec.profile->arch), .name = q->spec.name,
 		.profile = q->spec.profile, .options = q->spec.options, .accel = q->spec.accel,
-		.initramfs = q->initramfs, .cid = transport_cid(q->transport),
+		.initramfs = q->initramfs, .incoming = q->spec.image, .cid = transport_cid(q->transport),
 		.fds = { FD_RAM, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, vhost < 0 ? -1 : FD_VHOST },
 	};
 	struct child_spec c = {
-		.fds = fds, .nfds = FD_NICS - FD_RAM - (vhost < 0),
+		.fds = fds, .nfds = FD_VHOST - FD_RAM,
 		.capture_err = true, .capture_max = 4 * STDERR_MAX, .batch = true, .done = child_cb, .arg = q,
 	};
 
+	if (vhost >= 0)
+		fds[c.nfds++] = (struct child_fd){ vhost, FD_VHOST };
+	if (q->state >= 0)
+		fds[c.nfds++] = (struct child_fd){ q->state, FD_STATE };
 	s.disks = diskset_list(q->disks, &s.ndisks);
 	s.nics = nics;
 	s.nnics = nics_list(q->spec.nics, FD_NICS, nics, fds + c.nfds);
@@ -437,7 +501,9 @@ static void start_qemu(struct qemu_machine *q)
 	/* Whoever closes guest RAM last frees its pages, which takes long: let it be QEMU's exit. What needs
 	 * them later opens /proc/PID/fd/FD_RAM. */
 	close(q->ram);
-	q->ram = -1;
+	if (q->state >= 0)
+		close(q->state);
+	q->ram = q->state = -1;
 	transport_started(q->transport);
 	q->cid = transport_cid(q->transport);
 	q->qmp = qmp_new(q->loop, qmp[0], &qmp_events, q);
@@ -503,6 +569,13 @@ static int check_kernel(const struct profile *p, struct err *e)
 	return 0;
 }
 
+static void prepare_disks(struct qemu_machine *q)
+{
+	q->spec.ev->stage(q->spec.arg, "preparing the disks");
+	q->disks = diskset_new(q->loop, q->spec.dir, q->spec.profile, q->spec.options, q->spec.image,
+		q->spec.own_disks, disks_cb, q);
+}
+
 static void initramfs_cb(void *arg, const char *path, const struct err *e)
 {
 	struct qemu_machine *q = arg;
@@ -512,8 +585,7 @@ static void initramfs_cb(void *arg, const char *path, const struct err *e)
 		return;
 	}
 	q->initramfs = xstrdup(path);
-	q->spec.ev->stage(q->spec.arg, "preparing the disks");
-	q->disks = diskset_new(q->loop, q->spec.dir, q->spec.profile, q->spec.options, disks_cb, q);
+	prepare_disks(q);
 }
 
 static void begin(void *arg)
@@ -523,6 +595,10 @@ static void begin(void *arg)
 
 	if (q->freed || q->ended)
 		return;
+	if (q->spec.image) {
+		prepare_disks(q);
+		return;
+	}
 	q->spec.ev->stage(q->spec.arg, "looking for the kernel");
 	if (check_kernel(q->spec.profile, &e) < 0) {
 		give_up(q, &e);
@@ -602,10 +678,23 @@ static const char *const *qm_argv(const struct machine *m)
 	return (const char *const *)self(m)->argv;
 }
 
+static struct save *qm_save(struct machine *m, const char *dir, struct image *image, bool running,
+	void (*done)(void *arg, const struct vm_saved *s, const struct err *e), void *arg, struct err *e)
+{
+	struct qemu_machine *q = self(m);
+	struct save_spec s = { .loop = q->loop, .qmp = q->qmp, .pid = child_pid(q->child), .dir = dir,
+		.image = image, .private_ram = q->restored, .console = q->spec.console, .running = running,
+		.done = done, .arg = arg };
+
+	s.disks = diskset_list(q->disks, &s.ndisks);
+	return save_start(&s, e);
+}
+
 static void free_now(void *arg)
 {
 	struct qemu_machine *q = arg;
 
+	image_unref(q->spec.image);
 	free(q->initramfs);
 	qemu_argv_free(q->argv);
 	err_release(&q->why);
@@ -627,14 +716,17 @@ static void qm_free(struct machine *m)
 	child_free(q->child);
 	qmp_free(q->qmp);
 	transport_free(q->transport);
+	incoming_free(q->incoming);
 	if (q->ram >= 0)
 		close(q->ram);
+	if (q->state >= 0)
+		close(q->state);
 	loop_defer(q->loop, free_now, q);
 }
 
 static const struct machine_kind qemu_kind = {
 	.kill = qm_kill, .quit = qm_quit, .fail = qm_fail, .unlink = qm_unlink, .qmp = qm_qmp, .pid = qm_pid,
-	.cid = qm_cid, .argv = qm_argv, .free = qm_free,
+	.cid = qm_cid, .argv = qm_argv, .save = qm_save, .free = qm_free,
 };
 
 static const struct qmp_events qmp_events = {

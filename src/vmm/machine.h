@@ -7,6 +7,7 @@
 #ifndef PROVIUM_VMM_MACHINE_H
 #define PROVIUM_VMM_MACHINE_H
 
+#include "vmm/image.h"
 #include "vmm/qmp.h"
 #include "vmm/vmm.h"
 
@@ -14,6 +15,7 @@ enum machine_end {
 	MACHINE_FAILED,			/* it never ran */
 	MACHINE_DIED,			/* by itself, or given up by machine_fail */
 	MACHINE_PANICKED, MACHINE_POWERED_OFF, MACHINE_HALTED,
+	MACHINE_REBOOTED,		/* a restored one: it goes on in another machine, made without a snapshot */
 	MACHINE_KILLED,			/* by machine_kill or machine_quit */
 };
 
@@ -22,6 +24,8 @@ struct machine_events {
 	void (*stage)(void *arg, const char *doing);
 	/* The process runs. */
 	void (*started)(void *arg);
+	/* The snapshot is loaded; the guest runs unless it was paused. */
+	void (*loaded)(void *arg);
 	/* An agent can be spoken to; the receiver owns fd. */
 	void (*linked)(void *arg, int fd);
 	/* The guest closed its side of that connection. */
@@ -40,6 +44,8 @@ struct machine_spec {
 	const char *name, *dir;		/* dir: for the disks of this VM; need not exist yet */
 	const struct profile *profile;
 	const struct vm_options *options;	/* borrowed as long as the machine lives */
+	const struct image *image;	/* NULL: to be booted. The machine takes a reference */
+	bool own_disks;			/* the VM was restored: its disks are its own, in dir */
 	enum accel accel;
 	struct console *console;
 	struct nics *nics;		/* the VM's, borrowed */
@@ -65,6 +71,10 @@ struct machine_kind {
 	pid_t (*pid)(const struct machine *m);
 	uint32_t (*cid)(const struct machine *m);
 	const char *const *(*argv)(const struct machine *m);
+	/* Starts to save it into dir, which owns image from now on (save.h); NULL and *e when it cannot begin. NULL
+	 * where that is not possible. */
+	struct save *(*save)(struct machine *m, const char *dir, struct image *image, bool running,
+		void (*done)(void *arg, const struct vm_saved *s, const struct err *e), void *arg, struct err *e);
 	/* No event any more; what runs is killed in the background. */
 	void (*free)(struct machine *m);
 };

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/initramfs.h"
+#include "vmm/ramimage.h"
 #include "vmm/tree.h"
 
 #define MAX_MEMBER ((uint64_t)UINT32_MAX)	/* newc has 32-bit sizes */
@@ -461,5 +462,7 @@ const struct helper_verb vmm_helper_verbs[] = {
 	{ "initramfs", verb_initramfs },
 	{ "initrd-names", verb_initrd_names },
 	{ "sweep", cache_sweep_verb },
+	{ "ram-save", ram_save_verb },
+	{ "ram-apply", ram_apply_verb },
 	{ NULL, NULL },
 };

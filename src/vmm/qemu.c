@@ -221,11 +221,30 @@ static void add_machine(struct args *a, const struct board *b, const struct qemu
 	}
 	add_option(a, "-smp", "%u", cpus ? cpus : 1);
 	add_option(a, "-m", "%" PRIu64 "M", memory / MIB);
+	/* A private mapping: nothing of it is read before it is touched, and its pages are shared by all who were
+	 * restored from the same file. */
 	add_option(a, "-object",
-		"memory-backend-file,id=ram,size=%" PRIu64 "M,mem-path=/proc/self/fd/%d,share=on",
-		memory / MIB, s->fds.ram);
+		"memory-backend-file,id=ram,size=%" PRIu64 "M,mem-path=/proc/self/fd/%d,share=%s",
+		memory / MIB, s->fds.ram, s->incoming ? "off,reserve=off" : "on");
 	/* A panic is told by event; the guest goes on, so that the rest of its last words is heard. */
 	add_option(a, "-action", "panic=none");
+	if (!s->incoming)
+		return;
+	/* It has no kernel to reboot into: vm.c boots it anew. */
+	add_option(a, "-action", "reboot=shutdown");
+	add(a, "-S");
+	add_option(a, "-incoming", "defer");
+	add_option(a, "-global", "migration.send-configuration=off");
+}
+
+static void add_kernel(struct args *a, const struct qemu_spec *s, const char *cmdline)
+{
+	if (s->incoming)
+		return;
+	add_option(a, "-kernel", "%s", s->profile->kernel);
+	if (s->initramfs)
+		add_option(a, "-initrd", "%s", s->initramfs);
+	add_option(a, "-append", "%s", cmdline);
 }
 
 static int add_time(struct args *a, const struct vm_options *o, struct err *e)
@@ -452,10 +471,7 @@ char **qemu_argv(const struct qemu_spec *s, struct err *e)
 	add_nics(&a, b, s);
 	if (add_disks(&a, b, s, e) < 0)
 		goto fail;
-	add_option(&a, "-kernel", "%s", s->profile->kernel);
-	if (s->initramfs)
-		add_option(&a, "-initrd", "%s", s->initramfs);
-	add_option(&a, "-append", "%s", cmdline);
+	add_kernel(&a, s, cmdline);
 	add_extra(&a, s->profile->qemu_args);
 	add_extra(&a, s->options->qemu_args);
 	free(cmdline);

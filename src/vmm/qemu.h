@@ -22,7 +22,7 @@
 #define QEMU_AGENT_PORT_ID "agent"	/* the virtserialport's id in QMP events */
 #define QEMU_CMDLINE_MAX 2047
 
-/* Descriptors as QEMU sees them; vhost is -1 without vsock. */
+/* Descriptors as QEMU sees them; vhost is -1 without vsock. ram is a memfd, or a snapshot's file when incoming. */
 struct qemu_fds { int ram, qmp, serial, hvc, agent, vhost; };
 
 struct qemu_disk {
@@ -43,6 +43,7 @@ struct qemu_spec {
 	const struct vm_options *options;
 	enum accel accel;
 	const char *initramfs;		/* NULL: none */
+	bool incoming;			/* waits to be loaded with a snapshot, whose ram is fds.ram: no kernel */
 	struct qemu_fds fds;
 	uint32_t cid;
 	const struct qemu_disk *disks;

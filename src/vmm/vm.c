@@ -9,27 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/protocol.h"
-#include "loop/pack.h"
 #include "vmm/console.h"
 #include "vmm/host.h"
-#include "vmm/link.h"
-#include "vmm/machine.h"
 #include "vmm/nics.h"
 #include "vmm/rundir.h"
 #include "vmm/vmpriv.h"
-#include "vmm/waiters.h"
 
 #define SECOND INT64_C(1000000000)
 #define BOOT_TIMEOUT_KVM (30 * SECOND)
 #define BOOT_TIMEOUT_TCG (120 * SECOND)
 #define BOOT_CONSOLE ((size_t)16 << 10)		/* how much console an error shows */
 #define TAIL_CONSOLE ((size_t)4 << 10)
-#define RESETS_MAX 3
-#define FIRMWARE_RESETS 3	/* a PC's firmware resets once or twice more after a reset */
 
 static void stage_cb(void *arg, const char *doing);
 static void started_cb(void *arg);
+static void loaded_cb(void *arg);
 static void linked_cb(void *arg, int fd);
 static void unlinked_cb(void *arg);
 static void reset_cb(void *arg);
@@ -40,52 +34,9 @@ static void retry_cb(void *arg);
 static void fatal_cb(void *arg, const struct err *e);
 static void boot_timeout_cb(evutil_socket_t fd, short what, void *arg);
 static void console_grew_cb(struct console_listener *l, struct console *c, size_t from);
-static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
-static void shutdown_step_cb(evutil_socket_t fd, short what, void *arg);
-static void paused_cb(void *arg, const json_t *result, const struct err *e);
-static void system_reset_cb(void *arg, const json_t *result, const struct err *e);
-static void wakeup_cb(void *arg, const json_t *result, const struct err *e);
-
-enum going { NOWHERE, SHUTTING_DOWN, BEING_KILLED };
-
-/* Freed at the end of the turn in which vm_free was called. */
-struct vm {
-	struct vmm *vmm;
-	struct loop *loop;
-	char *name, *dir;
-	const struct profile *profile;
-	struct vm_options options;	/* of the current boot */
-	enum vm_state state;
-	enum accel accel;
-	struct console *console;
-	struct console_listener expecting;
-	bool expects;
-	size_t boot_offset;		/* where this boot's console output starts */
-	struct machine *machine;	/* of the current or last boot */
-	struct link *link;
-	struct nics *nics;
-	const char *stage;
-	unsigned resets, resets_max;
-	unsigned era;
-	const char *era_began;
-	bool resetting;			/* QEMU was told to, and has not done it yet */
-	int64_t booted_ns, timeout_ns;
-	struct event *boot_timer;
-	enum going going;
-	int64_t down_ns;		/* what is left of a shutdown's time after the polite request */
-	struct event *down_timer;
-	struct agent_call *shutdown_call;
-	struct qmp_call *pause_call, *reset_call, *wakeup_call;
-	struct waiters *waiters;
-	bool freed;
-	TAILQ_HEAD(, vm_listener) listeners;
-	struct vm_listener *next;	/* in a walk: whom to tell next */
-	char *reason;
-};
 
 static const struct machine_events machine_events;
 static const struct link_events link_events;
-static const struct agent_events shutdown_events;
 
 /* ---- making and freeing ---- */
 
@@ -103,7 +54,7 @@ struct vm *vm_new(struct vmm *v, const char *name, const struct profile *p)
 	vm->nics = nics_new(vm->loop);
 	vm->reason = xstrdup("");
 	vm->stage = "nothing";
-	vm->era_began = "";
+	vm->eras.began = "";
 	vm->waiters = waiters_new(vm->loop);
 	TAILQ_INIT(&vm->listeners);
 	return vm;
@@ -116,13 +67,15 @@ static void free_now(void *arg)
 	console_free(vm->console);
 	rundir_remove(vm->dir);
 	vm_options_release(&vm->options);
+	eras_release(&vm->eras);
+	image_unref(vm->image);
 	free(vm->name);
 	free(vm->dir);
 	free(vm->reason);
 	free(vm);
 }
 
-static void stop_timers(struct vm *vm)
+void vm_stop_timers(struct vm *vm)
 {
 	timer_stop(&vm->boot_timer);
 	timer_stop(&vm->down_timer);
@@ -143,7 +96,8 @@ void vm_free(struct vm *vm)
 	if (!vm || vm->freed)
 		return;
 	vm->freed = true;
-	stop_timers(vm);
+	vm_stop_timers(vm);
+	vm_snapshot_stop(vm, NULL);
 	nics_free(vm->nics);
 	link_free(vm->link);
 	if (vm->machine)
@@ -156,7 +110,8 @@ void vm_free(struct vm *vm)
 
 void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg)
 {
-	waiters_forget(vm->waiters, cb, arg);
+	if (!vm_snapshot_forget(vm, cb, arg))
+		waiters_forget(vm->waiters, cb, arg);
 }
 
 void vm_listen(struct vm *vm, struct vm_listener *l)
@@ -171,7 +126,7 @@ void vm_unlisten(struct vm *vm, struct vm_listener *l)
 	TAILQ_REMOVE(&vm->listeners, l, entry);
 }
 
-static void set_state(struct vm *vm, enum vm_state to)
+void vm_set_state(struct vm *vm, enum vm_state to)
 {
 	enum vm_state from = vm->state;
 	struct vm_listener *l;
@@ -223,18 +178,20 @@ static void fail_boot(struct vm *vm, int code, const char *cause, enum vm_state 
 	if (*tail)
 		err_append(&e, "\nconsole (last %zu KiB):\n%s", BOOT_CONSOLE >> 10, tail);
 	free(tail);
-	stop_timers(vm);
-	set_state(vm, to);
+	vm_stop_timers(vm);
+	vm_set_state(vm, to);
 	waiters_settle(vm->waiters, WANT_BOOT, &e);
+	waiters_settle(vm->waiters, WANT_RESUME, &e);
 	err_release(&e);
 }
 
-static void become_booted(struct vm *vm)
+void vm_become_booted(struct vm *vm)
 {
-	stop_timers(vm);
+	vm_stop_timers(vm);
 	vm->booted_ns = now_ns();
-	set_state(vm, VM_BOOTED);
+	vm_set_state(vm, VM_BOOTED);
 	waiters_settle(vm->waiters, WANT_BOOT, NULL);
+	waiters_settle(vm->waiters, WANT_RESUME, NULL);
 }
 
 static int64_t boot_timeout(const struct vm *vm)
@@ -255,11 +212,11 @@ static enum accel choose_accel(struct vm *vm, struct err *e)
 	return vmm_guest_accel(vm->vmm, want, vm->profile->arch, e);
 }
 
-static void start_machine(struct vm *vm)
+void vm_start_machine(struct vm *vm)
 {
 	struct machine_spec s = {
 		.vmm = vm->vmm, .name = vm->name, .dir = vm->dir, .profile = vm->profile,
-		.options = &vm->options, .accel = vm->accel, .console = vm->console,
+		.options = &vm->options, .image = vm->image, .own_disks = vm->own_disks, .accel = vm->accel, .console = vm->console,
 		.nics = vm->nics, .ev = &machine_events, .arg = vm,
 	};
 
@@ -268,10 +225,18 @@ static void start_machine(struct vm *vm)
 	vm->machine = vmm_kind(vm->vmm) == VMM_LOCAL ? local_new(&s) : machine_new(&s);
 }
 
-static void begin_era(struct vm *vm, const char *how)
+void vm_begin_start(struct vm *vm)
 {
-	vm->era++;
-	vm->era_began = how;
+	vm->stage = "starting";
+	vm->resets = 0;
+	vm->resets_max = RESETS_MAX;
+	vm->going = NOWHERE;
+	vm->booted_ns = 0;
+	vm->timeout_ns = boot_timeout(vm);
+	free(vm->reason);
+	vm->reason = xstrdup("");
+	console_log(vm->console, &vm->boot_offset);
+	link_set_patience(vm->link, vm->timeout_ns);
 }
 
 void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *arg)
@@ -293,19 +258,13 @@ void vm_boot(struct vm *vm, const struct vm_options *o, vm_done_fn *cb, void *ar
 		return;
 	}
 	waiters_add(vm->waiters, WANT_BOOT, cb, arg);
-	vm->stage = "starting";
-	vm->resets = 0;
-	vm->resets_max = RESETS_MAX;
-	vm->going = NOWHERE;
-	begin_era(vm, "the VM was booted again");
-	vm->booted_ns = 0;
-	vm->timeout_ns = boot_timeout(vm);
-	free(vm->reason);
-	vm->reason = xstrdup("");
-	console_log(vm->console, &vm->boot_offset);
-	link_set_patience(vm->link, vm->timeout_ns);
-	start_machine(vm);
-	set_state(vm, VM_BOOTING);
+	image_unref(vm->image);
+	vm->image = NULL;
+	vm->refresh_due = false;
+	eras_boot(&vm->eras, "the VM was booted again");
+	vm_begin_start(vm);
+	vm_start_machine(vm);
+	vm_set_state(vm, VM_BOOTING);
 }
 
 static void stage_cb(void *arg, const char *doing)
@@ -320,8 +279,10 @@ static void started_cb(void *arg)
 {
 	struct vm *vm = arg;
 
-	timer_start(vm->loop, &vm->boot_timer, vm->timeout_ns, boot_timeout_cb, vm);
-	if (vm->options.expect) {
+	if (vm->state != VM_BOOTING)
+		return;		/* a restored guest has rebooted by itself */
+	vm_await_agent(vm);
+	if (vm->options.expect && !vm->image) {
 		vm->expects = true;
 		vm->expecting.grew = console_grew_cb;
 		console_listen(vm->console, &vm->expecting);
@@ -338,7 +299,12 @@ static void console_grew_cb(struct console_listener *l, struct console *c, size_
 	/* The text may straddle pieces, but must be of this boot. */
 	from = from > vm->boot_offset + n ? from - n : vm->boot_offset;
 	if (memmem(log + from, len - from, text, n))
-		become_booted(vm);
+		vm_become_booted(vm);
+}
+
+void vm_await_agent(struct vm *vm)
+{
+	timer_start(vm->loop, &vm->boot_timer, vm->timeout_ns, boot_timeout_cb, vm);
 }
 
 /* Silence: the guest runs on and can be looked at. */
@@ -368,6 +334,11 @@ static void boot_timeout_cb(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the link to the agent ---- */
 
+static void loaded_cb(void *arg)
+{
+	vm_loaded(arg);
+}
+
 static void linked_cb(void *arg, int fd)
 {
 	struct vm *vm = arg;
@@ -386,8 +357,14 @@ static void up_cb(void *arg)
 {
 	struct vm *vm = arg;
 
+	if (!vm_refresh_first(vm))
+		vm_up(vm);
+}
+
+void vm_up(struct vm *vm)
+{
 	if (vm->state == VM_BOOTING && !vm->options.expect && !vm->resetting)
-		become_booted(vm);
+		vm_become_booted(vm);
 	if (!vm->wakeup_call)
 		waiters_settle(vm->waiters, WANT_WAKEUP, NULL);
 	tell_up(vm);
@@ -409,14 +386,26 @@ static void fatal_cb(void *arg, const struct err *e)
 	vm->machine->kind->fail(vm->machine, e);
 }
 
+/* On the way into S3 the guest's drivers drop what was in transit: the connection must begin anew. The agent
+ * and what it has made live on. */
+static void suspended_cb(void *arg, bool suspended)
+{
+	struct vm *vm = arg;
+
+	log_debug("vm", "%s: %s", vm->name, suspended ? "suspended" : "woken up");
+	if (suspended)
+		link_reset(vm->link, "the guest was suspended");
+	link_pause(vm->link, suspended);
+}
+
 static void reset_cb(void *arg)
 {
 	struct vm *vm = arg;
 	struct err e = ERR_INIT;
 
 	if (vm->resetting || vm->state != VM_BOOTING)
-		begin_era(vm, vm->resetting ? "the VM was reset" : "the guest rebooted");
-	link_reset(vm->link, vm->era_began);
+		eras_boot(&vm->eras, vm->resetting ? "the VM was reset" : "the guest rebooted");
+	link_reset(vm->link, vm->eras.began);
 	if (vm->resetting) {
 		vm->resetting = false;
 		vm->stage = "booting the guest kernel";
@@ -440,11 +429,31 @@ static enum vm_state state_after(const struct vm *vm, enum machine_end end)
 	return end == MACHINE_POWERED_OFF || end == MACHINE_HALTED ? VM_SHUTDOWN : VM_DEAD;
 }
 
+/* A restored machine cannot boot its kernel again: a new one goes on as if it had. False when that was once too often. */
+static bool reboot_anew(struct vm *vm, const struct err *why)
+{
+	if (vm->state == VM_BOOTING && !vm->resetting && ++vm->resets >= vm->resets_max)
+		return false;
+	eras_boot(&vm->eras, vm->resetting ? "the VM was reset" : "the guest rebooted");
+	link_reset(vm->link, vm->eras.began);
+	vm_snapshot_stop(vm, why);
+	nics_over(vm->nics, why);
+	waiters_settle(vm->waiters, WANT_PAUSE, why);
+	waiters_settle(vm->waiters, WANT_WAKEUP, why);
+	vm->resetting = vm->refresh_due = false;
+	vm->stage = "booting the guest kernel";
+	console_log(vm->console, &vm->boot_offset);
+	vm_start_machine(vm);
+	return true;
+}
+
 static void over_cb(void *arg, enum machine_end end, const struct err *why)
 {
 	struct vm *vm = arg;
 	struct err full = ERR_INIT;
 
+	if (end == MACHINE_REBOOTED && vm->going == NOWHERE && reboot_anew(vm, why))
+		return;
 	set_reason(vm, why->msg, TAIL_CONSOLE);
 	err_set(&full, why->code, "%s", vm->reason);
 	link_end(vm->link, &full);
@@ -453,9 +462,10 @@ static void over_cb(void *arg, enum machine_end end, const struct err *why)
 		fail_boot(vm, why->code, vm->going == NOWHERE ? why->msg : "cancelled: the VM was stopped",
 			vm->going == SHUTTING_DOWN ? VM_SHUTDOWN : VM_DEAD);
 	} else {
-		stop_timers(vm);
-		set_state(vm, state_after(vm, end));
+		vm_stop_timers(vm);
+		vm_set_state(vm, state_after(vm, end));
 	}
+	vm_snapshot_stop(vm, &full);
 	waiters_settle(vm->waiters, WANT_PAUSE, &full);
 	waiters_settle(vm->waiters, WANT_RESUME, &full);
 	waiters_settle(vm->waiters, WANT_WAKEUP, &full);
@@ -463,234 +473,26 @@ static void over_cb(void *arg, enum machine_end end, const struct err *why)
 	err_release(&full);
 }
 
-static bool is_off(const struct vm *vm)
+bool vm_is_off(const struct vm *vm)
 {
 	return vm->state == VM_CREATED || vm->state == VM_SHUTDOWN || vm->state == VM_DEAD;
-}
-
-/* The steps of a shutdown: the agent is asked; QEMU is asked; SIGKILL. */
-static void shutdown_step_cb(evutil_socket_t fd, short what, void *arg)
-{
-	struct vm *vm = arg;
-
-	(void)fd, (void)what;
-	if (vm->down_ns <= 0) {
-		vm->machine->kind->kill(vm->machine);
-		return;
-	}
-	vm->machine->kind->quit(vm->machine);
-	timer_start(vm->loop, &vm->down_timer, vm->down_ns, shutdown_step_cb, vm);
-	vm->down_ns = 0;
-}
-
-static void shutdown_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
-{
-	struct vm *vm = arg;
-
-	(void)o;
-	agent_call_free(vm->shutdown_call);
-	vm->shutdown_call = NULL;
-	if (e)		/* it cannot do it, or is gone: no use waiting */
-		timer_start(vm->loop, &vm->down_timer, 0, shutdown_step_cb, vm);
-}
-
-static void ask_agent_to_shut_down(struct vm *vm, struct agent *a)
-{
-	msgpack_sbuffer b;
-	msgpack_packer pk;
-
-	msgpack_sbuffer_init(&b);
-	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
-	msgpack_pack_map(&pk, 1);
-	pack_str(&pk, "how", "poweroff");
-	vm->shutdown_call = agent_call(a, WIRE_MUX, "shutdown", &b, false, &shutdown_events, vm);
-	msgpack_sbuffer_destroy(&b);
-}
-
-void vm_shutdown(struct vm *vm, int64_t timeout_ns, vm_done_fn *cb, void *arg)
-{
-	struct agent *a = link_agent(vm->link);
-	struct qmp *q;
-
-	if (is_off(vm)) {
-		set_state(vm, vm->state == VM_CREATED ? VM_SHUTDOWN : vm->state);
-		waiters_answer(vm->waiters, cb, arg, NULL);
-		return;
-	}
-	waiters_add(vm->waiters, WANT_DOWN, cb, arg);
-	if (vm->going != NOWHERE)
-		return;
-	vm->going = SHUTTING_DOWN;
-	if (vm->state == VM_BOOTING) {
-		vm->machine->kind->kill(vm->machine);
-		return;
-	}
-	q = vm->machine->kind->qmp(vm->machine);
-	if (vm->state == VM_PAUSED && q)
-		qmp_execute(q, "cont", NULL, NULL, NULL);
-	if (a)
-		ask_agent_to_shut_down(vm, a);
-	/* 70 % of the time for the agent, 20 % for QEMU, and a rest to be reaped in. */
-	vm->down_ns = a ? timeout_ns / 5 : timeout_ns * 9 / 10;
-	timer_start(vm->loop, &vm->down_timer, a ? timeout_ns * 7 / 10 : 0, shutdown_step_cb, vm);
-}
-
-void vm_kill(struct vm *vm, vm_done_fn *cb, void *arg)
-{
-	if (is_off(vm)) {
-		set_state(vm, vm->state == VM_CREATED ? VM_SHUTDOWN : vm->state);
-		waiters_answer(vm->waiters, cb, arg, NULL);
-		return;
-	}
-	waiters_add(vm->waiters, WANT_DOWN, cb, arg);
-	if (vm->going == NOWHERE)
-		vm->going = BEING_KILLED;
-	vm->machine->kind->kill(vm->machine);
-}
-
-/* ---- pausing ---- */
-
-static void paused_cb(void *arg, const json_t *result, const struct err *e)
-{
-	struct vm *vm = arg;
-	bool pausing = waiters_any(vm->waiters, WANT_PAUSE);
-
-	(void)result;
-	vm->pause_call = NULL;
-	if (!e) {
-		link_pause(vm->link, pausing);
-		set_state(vm, pausing ? VM_PAUSED : VM_BOOTED);
-	}
-	waiters_settle(vm->waiters, pausing ? WANT_PAUSE : WANT_RESUME, e);
-}
-
-static void pause_or_resume(struct vm *vm, bool pause, vm_done_fn *cb, void *arg)
-{
-	const char *verb = pause ? "pause" : "resume";
-	enum want want = pause ? WANT_PAUSE : WANT_RESUME;
-	struct qmp *q;
-
-	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
-		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "not supported by --vmm local");
-	} else if (vm->state != VM_BOOTED && vm->state != VM_PAUSED) {
-		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot %s)", verb);
-	} else if (waiters_any(vm->waiters, pause ? WANT_RESUME : WANT_PAUSE)) {
-		waiters_refuse(vm->waiters, cb, arg, EBUSY, "VM is being %s (cannot %s)",
-			pause ? "resumed" : "paused", verb);
-	} else if (vm->state == (pause ? VM_PAUSED : VM_BOOTED)) {
-		waiters_answer(vm->waiters, cb, arg, NULL);
-	} else {
-		waiters_add(vm->waiters, want, cb, arg);
-		q = vm->machine->kind->qmp(vm->machine);
-		if (!vm->pause_call)
-			vm->pause_call = qmp_execute(q, pause ? "stop" : "cont", NULL, paused_cb, vm);
-	}
-}
-
-void vm_pause(struct vm *vm, vm_done_fn *cb, void *arg)
-{
-	pause_or_resume(vm, true, cb, arg);
-}
-
-void vm_resume(struct vm *vm, vm_done_fn *cb, void *arg)
-{
-	pause_or_resume(vm, false, cb, arg);
-}
-
-/* ---- resetting, waking up ---- */
-
-static void system_reset_cb(void *arg, const json_t *result, const struct err *e)
-{
-	struct vm *vm = arg;
-
-	(void)result;
-	vm->reset_call = NULL;
-	if (e)
-		vm->machine->kind->fail(vm->machine, e);
-}
-
-/* The old boot's agent is let go when QEMU tells that it has reset the guest: until then it still answers. */
-void vm_reset(struct vm *vm, vm_done_fn *cb, void *arg)
-{
-	bool paused = vm->state == VM_PAUSED;
-	struct err e = ERR_INIT;
-	struct qmp *q;
-
-	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
-		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "not supported by --vmm local");
-		return;
-	}
-	if ((vm->state != VM_BOOTED && !paused) || vm->going != NOWHERE) {
-		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot reset)");
-		return;
-	}
-	waiters_add(vm->waiters, WANT_BOOT, cb, arg);
-	stop_timers(vm);
-	err_set(&e, ECANCELED, "the VM was reset");
-	waiters_settle(vm->waiters, WANT_PAUSE, &e);
-	waiters_settle(vm->waiters, WANT_RESUME, &e);
-	waiters_settle(vm->waiters, WANT_WAKEUP, &e);
-	err_release(&e);
-	vm->resets = 0;
-	vm->resets_max = RESETS_MAX + FIRMWARE_RESETS;
-	vm->resetting = true;
-	vm->stage = "resetting";
-	q = vm->machine->kind->qmp(vm->machine);
-	vm->reset_call = qmp_execute(q, "system_reset", NULL, system_reset_cb, vm);
-	if (paused)
-		qmp_execute(q, "cont", NULL, NULL, NULL);
-	link_pause(vm->link, false);
-	set_state(vm, VM_BOOTING);
-}
-
-/* On the way into S3 the guest's drivers drop what was in transit: the connection must begin anew. The agent
- * and what it has made live on. */
-static void suspended_cb(void *arg, bool suspended)
-{
-	struct vm *vm = arg;
-
-	log_debug("vm", "%s: %s", vm->name, suspended ? "suspended" : "woken up");
-	if (suspended)
-		link_reset(vm->link, "the guest was suspended");
-	link_pause(vm->link, suspended);
-}
-
-static void wakeup_cb(void *arg, const json_t *result, const struct err *e)
-{
-	struct vm *vm = arg;
-
-	(void)result;
-	vm->wakeup_call = NULL;
-	if (e || link_agent(vm->link))
-		waiters_settle(vm->waiters, WANT_WAKEUP, e);
-}
-
-void vm_wakeup(struct vm *vm, vm_done_fn *cb, void *arg)
-{
-	struct qmp *q;
-
-	if (vmm_kind(vm->vmm) == VMM_LOCAL) {
-		waiters_refuse(vm->waiters, cb, arg, ENOTSUP, "not supported by --vmm local");
-	} else if (vm->state != VM_BOOTED || vm->going != NOWHERE) {
-		waiters_refuse(vm->waiters, cb, arg, EINVAL, "VM not booted (cannot wakeup)");
-	} else {
-		waiters_add(vm->waiters, WANT_WAKEUP, cb, arg);
-		q = vm->machine->kind->qmp(vm->machine);
-		if (!vm->wakeup_call)
-			vm->wakeup_call = qmp_execute(q, "system_wakeup", NULL, wakeup_cb, vm);
-	}
 }
 
 /* ---- what it is ---- */
 
 unsigned vm_era(const struct vm *vm)
 {
-	return vm->era;
+	return vm->eras.current;
+}
+
+bool vm_era_alive(const struct vm *vm, unsigned era)
+{
+	return eras_alive(&vm->eras, era);
 }
 
 const char *vm_era_began(const struct vm *vm)
 {
-	return vm->era_began;
+	return vm->eras.began;
 }
 
 struct nics *vm_nics(struct vm *vm)
@@ -700,7 +502,7 @@ struct nics *vm_nics(struct vm *vm)
 
 struct qmp *vm_qmp_connection(struct vm *vm, struct err *e)
 {
-	struct qmp *q = vm->machine && !is_off(vm) ? vm->machine->kind->qmp(vm->machine) : NULL;
+	struct qmp *q = vm->machine && !vm_is_off(vm) ? vm->machine->kind->qmp(vm->machine) : NULL;
 
 	if (vmm_kind(vm->vmm) == VMM_LOCAL)
 		err_set(e, ENOTSUP, "not supported by --vmm local");
@@ -780,10 +582,8 @@ const char *vm_reason(const struct vm *vm)
 }
 
 static const struct machine_events machine_events = {
-	.stage = stage_cb, .started = started_cb, .linked = linked_cb, .unlinked = unlinked_cb,
+	.stage = stage_cb, .started = started_cb, .loaded = loaded_cb, .linked = linked_cb, .unlinked = unlinked_cb,
 	.reset = reset_cb, .suspended = suspended_cb, .over = over_cb,
 };
 
 static const struct link_events link_events = { .up = up_cb, .retry = retry_cb, .fatal = fatal_cb };
-
-static const struct agent_events shutdown_events = { .reply = shutdown_reply_cb };

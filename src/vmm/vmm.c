@@ -2,6 +2,7 @@
  * The process-wide context of all VMs: configuration, run directory, acceleration.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -101,6 +102,25 @@ const char *host_arch(void)
 	if (!u.machine[0] && uname(&u) < 0)
 		return "x86_64";
 	return u.machine;
+}
+
+const char *host_cpu(void)
+{
+	static char model[128];
+	static bool known;
+	char line[256];
+	FILE *f;
+
+	if (known)
+		return model;
+	known = true;
+	f = fopen("/proc/cpuinfo", "re");
+	while (f && fgets(line, sizeof(line), f) && !*model)
+		if (strncmp(line, "model name", 10) == 0)
+			sscanf(line, "model name : %127[^\n]", model);
+	if (f)
+		fclose(f);
+	return model;
 }
 
 const char *vmm_qemu_program(struct vmm *v, const char *arch)

@@ -95,6 +95,9 @@ struct loop *vmm_loop(struct vmm *v);
 const char *vmm_run_dir(struct vmm *v);
 const char *vmm_cache_dir(struct vmm *v);	/* as configured; may not exist yet */
 enum vmm_kind vmm_kind(struct vmm *v);
+/* "x86_64"; and the model name of the host's processor, "" when it has none. */
+const char *host_arch(void);
+const char *host_cpu(void);
 /* Which acceleration `want` comes to on this host. ACCEL_AUTO on error (KVM asked for, not usable), with *e. */
 enum accel vmm_resolve_accel(struct vmm *v, enum accel want, struct err *e);
 
@@ -142,8 +145,10 @@ void vm_resume(struct vm *vm, vm_done_fn *cb, void *arg);
 void vm_reset(struct vm *vm, vm_done_fn *cb, void *arg);
 /* Wakes a guest up from S3: done when its agent answers. Fails when it is not suspended. */
 void vm_wakeup(struct vm *vm, vm_done_fn *cb, void *arg);
-/* Changes with each boot, reset and reboot: what was made in the guest in another era is gone. */
+/* Changes with each boot, reset, reboot, snapshot and restore (eras.h). */
 unsigned vm_era(const struct vm *vm);
+/* Whether what was made in that era is still there. */
+bool vm_era_alive(const struct vm *vm, unsigned era);
 /* How the current era began: "the VM was reset", "the guest rebooted", "the VM was booted again". */
 const char *vm_era_began(const struct vm *vm);
 /* Forgets a pending callback of this pair; the operation itself goes on. */
@@ -176,6 +181,7 @@ struct vm_saved {
 void vm_save(struct vm *vm, const char *dir, struct vm_saved *out, vm_done_fn *cb, void *arg);
 
 struct vm_restore_options {
+	const struct profile *profile;	/* the one that the snapshot names; NULL: the VM's own */
 	bool keep_clock;		/* else the guest's clock is set to the host's, or initial_time */
 	bool has_time; double time;	/* seconds since the epoch, instead of the host's */
 };
@@ -192,8 +198,8 @@ void vm_image_free(struct vm_image *i);
 
 /* Puts a created, shutdown, dead or booted VM into the snapshot's state; what ran is killed first. Memory, processors,
  * command line, NICs and disks are the snapshot's. Done when the agent answers (at once when it was paused at the
- * time), with fresh entropy and the clock set. -ESTALE: the snapshot does not fit or is damaged. i is borrowed until
- * cb. */
+ * time), with fresh entropy and the clock set. -ESTALE: the snapshot does not fit or is damaged. i is not needed
+ * after the call. */
 void vm_restore(struct vm *vm, const struct vm_image *i, const struct vm_restore_options *o, vm_done_fn *cb, void *arg);
 
 /* ---- network cards (nics.c) ----
