@@ -4,8 +4,10 @@ bin_PROGRAMS += provium
 provium_SOURCES = src/main.c
 provium_LDADD = $(LIBPROVIUM)
 
-LIBPROVIUM = libprovium.a $(LUA_LIBS) $(EVENT_LIBS) $(MSGPACK_LIBS) $(JANSSON_LIBS) $(ARCHIVE_LIBS) $(NETTLE_LIBS) -lm
-AM_CPPFLAGS += $(LUA_CFLAGS) $(EVENT_CFLAGS) $(JANSSON_CFLAGS) $(ARCHIVE_CFLAGS) $(NETTLE_CFLAGS)
+LIBPROVIUM = libprovium.a $(LUA_LIBS) $(EVENT_LIBS) $(MSGPACK_LIBS) $(JANSSON_LIBS) $(ARCHIVE_LIBS) $(NETTLE_LIBS) \
+	$(NFTNL_LIBS) $(MNL_LIBS) -lm
+AM_CPPFLAGS += $(LUA_CFLAGS) $(EVENT_CFLAGS) $(JANSSON_CFLAGS) $(ARCHIVE_CFLAGS) $(NETTLE_CFLAGS) \
+	$(NFTNL_CFLAGS) $(MNL_CFLAGS)
 
 noinst_LIBRARIES += libprovium.a
 nodist_libprovium_a_SOURCES = src/embed.c
@@ -33,6 +35,20 @@ libprovium_a_SOURCES = \
 	src/loop/task.h \
 	src/loop/units.c \
 	src/loop/wait.c \
+	src/net/backend.h \
+	src/net/impair.c \
+	src/net/links.c \
+	src/net/links.h \
+	src/net/net.c \
+	src/net/net.h \
+	src/net/netlink.c \
+	src/net/netlink.h \
+	src/net/netns.c \
+	src/net/netns.h \
+	src/net/nft.c \
+	src/net/nft.h \
+	src/net/qdisc.c \
+	src/net/qdisc.h \
 	src/ops/args.c \
 	src/ops/args.h \
 	src/ops/command.c \
@@ -85,9 +101,13 @@ libprovium_a_SOURCES = \
 	src/run/discover.h \
 	src/run/filter.c \
 	src/run/filter.h \
+	src/run/fixturekey.c \
+	src/run/fixturekey.h \
 	src/run/hostlimits.c \
 	src/run/hostlimits.h \
 	src/run/inputs.c \
+	src/run/keyjob.c \
+	src/run/keyjob.h \
 	src/run/names.c \
 	src/run/pool.c \
 	src/run/pool.h \
@@ -160,6 +180,7 @@ libprovium_a_SOURCES = \
 	src/vmm/rundir.h \
 	src/vmm/save.c \
 	src/vmm/save.h \
+	src/vmm/sources.c \
 	src/vmm/sweep.c \
 	src/vmm/transport.c \
 	src/vmm/transport.h \

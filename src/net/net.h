@@ -50,6 +50,8 @@ struct net_counters { uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, dropp
 /* rx: what came from guests. cb gets the numbers. */
 typedef void net_counters_fn(void *arg, const struct net_counters *c, const struct err *e);
 void net_bridge_counters(struct net_bridge *b, net_counters_fn *cb, void *arg);
+/* net_forget for the two that ask for numbers. */
+void net_forget_counters(struct net *n, net_counters_fn *cb, void *arg);
 
 /* ---- ports: a guest's NIC on a bridge ---- */
 
