@@ -25,6 +25,7 @@ UNIT_TESTS = \
 	tests/unit/config_test \
 	tests/unit/console_test \
 	tests/unit/discover_test \
+	tests/unit/fixturekey_test \
 	tests/unit/framed_test \
 	tests/unit/framework_test \
 	tests/unit/helper_test \

@@ -100,6 +100,9 @@ const char *host_arch(void);
 const char *host_cpu(void);
 /* Which acceleration `want` comes to on this host. ACCEL_AUTO on error (KVM asked for, not usable), with *e. */
 enum accel vmm_resolve_accel(struct vmm *v, enum accel want, struct err *e);
+/* The files of the host that a guest of p is made from: QEMU, kernel, initrd, agent, the modules that are loaded (on
+ * `machine`; NULL: the profile's). NULL-terminated; the caller frees each. What is missing is left out: boot says so. */
+char **vmm_sources(struct vmm *v, const struct profile *p, const char *machine);
 
 /* The helper verbs of this folder, for helper_register (overlay.c). */
 extern const struct helper_verb vmm_helper_verbs[];
