@@ -5,9 +5,9 @@ provium_SOURCES = src/main.c
 provium_LDADD = $(LIBPROVIUM)
 
 LIBPROVIUM = libprovium.a $(LUA_LIBS) $(EVENT_LIBS) $(MSGPACK_LIBS) $(JANSSON_LIBS) $(ARCHIVE_LIBS) $(NETTLE_LIBS) \
-	$(NFTNL_LIBS) $(MNL_LIBS) -lm
+	$(NFTNL_LIBS) $(MNL_LIBS) $(PCAP_LIBS) $(SLIRP_LIBS) -lm
 AM_CPPFLAGS += $(LUA_CFLAGS) $(EVENT_CFLAGS) $(JANSSON_CFLAGS) $(ARCHIVE_CFLAGS) $(NETTLE_CFLAGS) \
-	$(NFTNL_CFLAGS) $(MNL_CFLAGS)
+	$(NFTNL_CFLAGS) $(MNL_CFLAGS) $(PCAP_CFLAGS)
 
 noinst_LIBRARIES += libprovium.a
 nodist_libprovium_a_SOURCES = src/embed.c
@@ -36,9 +36,26 @@ libprovium_a_SOURCES = \
 	src/loop/units.c \
 	src/loop/wait.c \
 	src/net/backend.h \
+	src/net/bucket.c \
+	src/net/bucket.h \
+	src/net/capture.c \
+	src/net/capture.h \
+	src/net/chance.c \
+	src/net/chance.h \
+	src/net/dgram.c \
+	src/net/dgram.h \
+	src/net/emulate.c \
+	src/net/emulate.h \
+	src/net/frame.c \
+	src/net/frame.h \
 	src/net/impair.c \
+	src/net/ip.c \
+	src/net/ip.h \
 	src/net/links.c \
 	src/net/links.h \
+	src/net/live.c \
+	src/net/neighbours.c \
+	src/net/neighbours.h \
 	src/net/net.c \
 	src/net/net.h \
 	src/net/netlink.c \
@@ -49,6 +66,14 @@ libprovium_a_SOURCES = \
 	src/net/nft.h \
 	src/net/qdisc.c \
 	src/net/qdisc.h \
+	src/net/router.c \
+	src/net/router.h \
+	src/net/slirp.c \
+	src/net/slirp.h \
+	src/net/switch.c \
+	src/net/switch.h \
+	src/net/user.c \
+	src/net/user.h \
 	src/ops/args.c \
 	src/ops/args.h \
 	src/ops/command.c \
