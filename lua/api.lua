@@ -16,7 +16,9 @@ core.embedded("file", core, remote)
 core.embedded("worker", core, remote)
 core.embedded("clock", core, remote)
 core.embedded("batch", core, remote, core.embedded("syscall", core, remote))
+core.embedded("snapshot", core)
 core.embedded("lab", core)
+core.embedded("fixtures", core)
 local framework = core.embedded("framework", core)
 
 now, now_ns, sleep = core.now, core.now_ns, core.sleep

@@ -20,6 +20,7 @@ LUA_FILES = \
 	lua/result.lua \
 	lua/shim.lua \
 	lua/show.lua \
+	lua/snapshot.lua \
 	lua/stream.lua \
 	lua/syscall.lua \
 	lua/tasks.lua \

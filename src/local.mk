@@ -76,12 +76,15 @@ libprovium_a_SOURCES = \
 	src/net/user.h \
 	src/ops/args.c \
 	src/ops/args.h \
+	src/ops/boot.c \
 	src/ops/command.c \
 	src/ops/command.h \
 	src/ops/commandargs.c \
 	src/ops/console.c \
 	src/ops/core.c \
 	src/ops/files.c \
+	src/ops/fixture.c \
+	src/ops/guest.h \
 	src/ops/host.c \
 	src/ops/json.c \
 	src/ops/jsondecode.c \
@@ -98,6 +101,7 @@ libprovium_a_SOURCES = \
 	src/ops/signals.c \
 	src/ops/signals.h \
 	src/ops/sleep.c \
+	src/ops/snapshot.c \
 	src/ops/stream.c \
 	src/ops/stream.h \
 	src/ops/syscall.c \

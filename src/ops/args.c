@@ -255,3 +255,25 @@ bool opt_size(lua_State *L, int arg, const char *what, const char *key, uint64_t
 	lua_pop(L, 1);
 	return true;
 }
+
+const char *args_push_host_path(lua_State *L, const char *path)
+{
+	lua_Debug ar;
+
+	for (int level = 0; *path != '/' && lua_getstack(L, level, &ar); level++) {
+		const char *slash;
+
+		lua_getinfo(L, "S", &ar);
+		if (*ar.source != '@')
+			continue;
+		slash = strrchr(ar.source, '/');
+		if (!slash)
+			break;
+		lua_pushlstring(L, ar.source + 1, (size_t)(slash - ar.source));
+		lua_pushstring(L, path);
+		lua_concat(L, 2);
+		return lua_tostring(L, -1);
+	}
+	lua_pushstring(L, path);
+	return lua_tostring(L, -1);
+}

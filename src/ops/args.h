@@ -43,4 +43,7 @@ int opt_raise(lua_State *L, const char *what, const char *key, const char *wante
 int64_t value_duration(lua_State *L, int index, const char *what);
 uint64_t value_size(lua_State *L, int index, const char *what);
 
+/* Pushes a host path as test code means it: a relative one is relative to the Lua file that called. */
+const char *args_push_host_path(lua_State *L, const char *path);
+
 #endif

@@ -219,6 +219,7 @@ static int console_read(lua_State *L)
 	f->listener.grew = feed_grew;
 	f->listener.ended = feed_ended;
 	f->stream = stream_new(L, &console_source, f, ud->streams);
+	stream_label(f->stream, "console():read()");
 	console_listen(f->console, &f->listener);
 	log = console_log(f->console, &n);
 	f->pos = n;

@@ -125,7 +125,7 @@ void ops_close(struct state *s)
 
 static bool waits_for_pool_or_others(const struct wait *w)
 {
-	return vm_wait_is_for_pool(w) || w->kind->on_others;
+	return vm_wait_is_for_pool(w) || fixture_wait_is_stuck(w) || w->kind->on_others;
 }
 
 bool ops_waits_for_pool_only(struct state *s)
@@ -376,9 +376,12 @@ static void (*const openers[])(lua_State *L) = {
 	ops_open_sleep,
 	ops_open_task,
 	ops_open_scope,
+	ops_open_fixture,
 	ops_open_latch,
 	ops_open_host,
 	ops_open_vm,
+	ops_open_boot,
+	ops_open_snapshot,
 	ops_open_power,
 	ops_open_worker,
 	ops_open_remote,

@@ -13,13 +13,19 @@ struct ops_file {
 	int64_t pool_waited_ns;		/* time in which every boot so far waited for the pool */
 	int64_t pool_waiting_since;	/* 0 when nothing waits */
 	unsigned pool_waiting;
+	LIST_HEAD(, stream) streams;	/* the open ones (stream.c) */
 };
 
 struct ops_file *ops_file(lua_State *L);
 /* The scope that what is made now belongs to: the current test's, else the file's. Raises when it is closed. */
 struct scope *ops_scope(lua_State *L);
-/* Whether w waits for the pool (vm.c). */
+/* Whether w waits for the pool (boot.c). */
 bool vm_wait_is_for_pool(const struct wait *w);
+/* Whether w waits for a fixture whose build waits for the pool (fixture.c). */
+bool fixture_wait_is_stuck(const struct wait *w);
+/* Something of the file begins to wait for the pool, or for what others build; that time is not the test's (boot.c). */
+void pool_wait_begin(struct ops_file *f);
+void pool_wait_end(struct ops_file *f);
 /* Pushes the current task's table of locals. */
 void ops_push_locals(lua_State *L);
 /* Gives the coroutine co (of a new task) a copy of the current task's locals. */
@@ -36,9 +42,12 @@ void ops_add_target_ops(lua_State *L, const luaL_Reg *ops);
 void ops_open_sleep(lua_State *L);
 void ops_open_task(lua_State *L);
 void ops_open_scope(lua_State *L);
+void ops_open_fixture(lua_State *L);
 void ops_open_latch(lua_State *L);
 void ops_open_host(lua_State *L);
 void ops_open_vm(lua_State *L);
+void ops_open_boot(lua_State *L);
+void ops_open_snapshot(lua_State *L);
 void ops_open_power(lua_State *L);
 void ops_open_command(lua_State *L);
 void ops_open_files(lua_State *L);

@@ -8,9 +8,11 @@
 #define PROVIUM_OPS_H
 
 #include "loop/loop.h"
+#include "store/store.h"
 #include "vmm/vmm.h"
 
 struct lease;			/* a share of the pool: src/run/pool.c */
+struct fixture_wish;		/* a fixture asked for: src/run/testfile.c */
 
 /* What the layer above provides to the Lua face. Filled and owned by src/run/testfile.c. */
 struct ops_env {
@@ -39,13 +41,26 @@ struct ops_env {
 	void (*report)(void *arg, lua_State *L, const char *kind, int t);
 	/* Something of the file begins to wait for the pool, or nothing does any more: that time does not count. */
 	void (*pool_wait)(void *arg, bool waiting);
+	/* Where a snapshot without a path of its own goes: a fresh path, malloc'ed. NULL: to the run directory, until the scope
+	 * that made it is closed; or *e. The function may be NULL, too. */
+	char *(*snapshot_dir)(void *arg, struct err *e);
+	/* Asks for a fixture's snapshot: got() comes from the loop, with the entry (the receiver's: cache_hold_free) or
+	 * with e. The request is withdrawn, or freed after that, by fixture_free. */
+	struct fixture_wish *(*fixture_get)(void *arg, const char *name,
+		void (*got)(void *garg, struct cache_hold *h, const struct err *e), void *garg);
+	void (*fixture_free)(struct fixture_wish *w);
+	/* Whether the wish waits for a build that waits for the pool. */
+	bool (*fixture_stuck)(const struct fixture_wish *w);
+	/* The entry of fixture `name` cannot be restored. */
+	void (*fixture_bad)(void *arg, const char *name, struct cache_hold *h, const char *why);
 	void (*vm_spawned)(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns);
 	void (*vm_gone)(void *arg, struct vm *vm);
 };
 
 /* Installs every global in the state. */
 void ops_open(struct state *s, struct ops_env *env);
-/* Pushes a function of lua/framework.lua: "run" (chunk) runs a loaded test file and then its tests; "cleanup"
+/* Pushes a function of lua/framework.lua: "run" (chunk) runs a loaded test file and then its tests; "fixture" (chunk)
+ * one that must return a snapshot, reported as "fixture" {path=, lab=}; "cleanup"
  * (reason), after run was cancelled, does what the ends of its tests would have done. */
 void ops_push_framework(lua_State *L, const char *function);
 /* Frees the state and what the Lua face holds of it; the file's scope must be closed and every task over. */

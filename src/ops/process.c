@@ -559,7 +559,8 @@ static int process_stream(lua_State *L, int i)
 	size_t n;
 
 	if (!o->taken) {
-		o->stream = stream_new(L, &output_source, o, &p->target->open_streams);
+		o->stream = stream_new(L, &output_source, o, &target_mux(p->target)->open_streams);
+		stream_label(o->stream, "%s_stream() of `%s`", i == 0 ? "stdout" : "stderr", p->text);
 		o->taken = true;
 		stream_push(L, o->stream);
 		n = evbuffer_get_length(o->data);

@@ -174,7 +174,6 @@ static struct request_wait *request_arm(lua_State *L, struct target *t, const ch
 	msgpack_unpacked_init(&w->unpacked);
 	w->request = request_new(t, name, params);
 	w->request->waiter = w;
-	t->in_flight++;
 	return w;
 }
 
@@ -230,7 +229,6 @@ static void request_release(struct wait *wait)
 {
 	struct request_wait *w = (struct request_wait *)wait;
 
-	w->target->in_flight--;
 	if (w->request && w->undo) {
 		w->request->waiter = NULL;	/* the answer is still wanted, for its undo */
 	} else if (w->request) {

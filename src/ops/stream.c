@@ -39,6 +39,9 @@ struct stream {
 	struct err err;
 	LIST_HEAD(, more_wait) waits;
 	unsigned *count;
+	LIST_ENTRY(stream) entry;	/* of the file's open ones */
+	char *label;			/* how it was made, or NULL */
+	char *scope_name;
 	char *file;			/* where it was made */
 	int line;
 };
@@ -56,6 +59,8 @@ static void free_later(void *arg)
 	INVARIANT(LIST_EMPTY(&s->waits));
 	evbuffer_free(s->data);
 	err_release(&s->err);
+	free(s->label);
+	free(s->scope_name);
 	free(s->file);
 	free(s);
 }
@@ -80,6 +85,7 @@ static void close_stream(struct stream *s, bool tell)
 	s->closed = true;
 	if (s->count)
 		--*s->count;
+	LIST_REMOVE(s, entry);
 	scope_remove(&s->undo);
 	wake(s, "closed");
 	if (tell && s->src->closed)
@@ -128,8 +134,38 @@ struct stream *stream_new(lua_State *L, const struct stream_source *src, void *a
 		++*count;
 	LIST_INIT(&s->waits);
 	remember_site(L, s);
+	s->scope_name = xstrdup(scope_name(scope));
+	LIST_INSERT_HEAD(&ops_file(L)->streams, s, entry);
 	scope_add(scope, &s->undo, RANK_STREAM, stream_undo);
 	return s;
+}
+
+void stream_label(struct stream *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	free(s->label);
+	s->label = xvasprintf(fmt, ap);
+	va_end(ap);
+}
+
+unsigned streams_push_list(lua_State *L, const unsigned *count)
+{
+	struct stream *s;
+	unsigned n = 0;
+
+	lua_pushliteral(L, "");
+	LIST_FOREACH(s, &ops_file(L)->streams, entry) {
+		if (s->count != count)
+			continue;
+		n++;
+		lua_pushfstring(L, "\n  - %s created at %s:%d (%s)", s->label ? s->label : s->src->kind,
+			s->file ? s->file : "?", s->line, s->scope_name);
+		lua_insert(L, -2);	/* the list is from the last made to the first */
+		lua_concat(L, 2);
+	}
+	return n;
 }
 
 void stream_push(lua_State *L, struct stream *s)

@@ -21,6 +21,10 @@ struct stream_source {
 
 /* Makes a stream of the current scope. In `count` (NULL: nowhere) it is counted while it is open. */
 struct stream *stream_new(lua_State *L, const struct stream_source *src, void *arg, unsigned *count);
+/* How it was made, for lists of open streams: tail_file("/log"). Else its kind is shown. */
+void stream_label(struct stream *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Pushes a line for each open stream that is counted in `count`, and returns their number. */
+unsigned streams_push_list(lua_State *L, const unsigned *count);
 /* Pushes its userdata. The first push makes it: until then the source feeds a stream that nobody has seen. */
 void stream_push(lua_State *L, struct stream *s);
 void stream_feed(struct stream *s, const void *data, size_t len);

@@ -54,7 +54,8 @@ static int op_tail(lua_State *L)
 	tl->starter = w;
 	w->op = strcmp(op, "tail_file") == 0 ? "tail_file" : "fd_stream";
 	w->shown = xstrdup(shown);
-	s = stream_new(L, &tail_source, tl, &t->open_streams);
+	s = stream_new(L, &tail_source, tl, &target_mux(t)->open_streams);
+	stream_label(s, "%s(\"%s\")", op, shown);
 	w->stream = tl->stream = s;
 	stream_push(L, s);
 	tl->call = agent_call(vm_agent(t->vm), t->channel, "tail", &params, true, &tail_events, tl);

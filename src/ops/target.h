@@ -11,7 +11,8 @@ struct target {
 	struct vm *vm;
 	unsigned channel;
 	struct target *mux;		/* the VM's channel 0; NULL for channel 0 itself */
-	unsigned open_files, open_streams, in_flight;
+	unsigned open_files;
+	unsigned open_streams;		/* in a VM's mux: of the VM and its workers */
 	unsigned era;			/* a worker's: when it was made; a VM's: when open_files was counted */
 };
 
@@ -44,6 +45,8 @@ void target_fail(struct wait *w, const struct target *t, const char *op, const c
 /* The VM userdata's VM, or its target, in whatever state (vm.c). */
 struct vm *check_vm(lua_State *L, int arg);
 struct target *vm_target(lua_State *L, int arg);
+/* How many streams of the VM are open: where they are counted (vm.c). */
+const unsigned *vm_streams(lua_State *L, int arg);
 /* Where a VM keeps how far console:expect has matched, and how many streams are open (vm.c). */
 void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams);
 

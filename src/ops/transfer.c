@@ -136,29 +136,6 @@ static void get_release(struct wait *wait)
 
 /* ---- guest to host file ---- */
 
-/* The directory of the Lua file that called, for relative host paths; leaves the full path on the stack. */
-static const char *push_host_path(lua_State *L, const char *path)
-{
-	lua_Debug ar;
-
-	for (int level = 0; *path != '/' && lua_getstack(L, level, &ar); level++) {
-		const char *slash;
-
-		lua_getinfo(L, "S", &ar);
-		if (*ar.source != '@')
-			continue;
-		slash = strrchr(ar.source, '/');
-		if (!slash)
-			break;
-		lua_pushlstring(L, ar.source + 1, (size_t)(slash - ar.source));
-		lua_pushstring(L, path);
-		lua_concat(L, 2);
-		return lua_tostring(L, -1);
-	}
-	lua_pushstring(L, path);
-	return lua_tostring(L, -1);
-}
-
 /* pull_file(guest, host): the guest file's mode is kept; the host file appears whole or not at all */
 static int op_pull_file(lua_State *L)
 {
@@ -172,7 +149,7 @@ static int op_pull_file(lua_State *L)
 	struct stat st;
 
 	args_max(L, 3, signature);
-	host = push_host_path(L, host);
+	host = args_push_host_path(L, host);
 	if (stat(host, &st) == 0 && !S_ISREG(st.st_mode))
 		return lua_raise(L, "vm `%s`: pull_file: host file `%s`: %s", vm_name(t->vm), host,
 			S_ISDIR(st.st_mode) ? strerror(EISDIR) : "not a regular file");
@@ -398,7 +375,7 @@ static int op_push_file(lua_State *L)
 		opt_integer(L, 4, "vm:push_file", "mode", 0, 07777, &mode);
 		opt_bool(L, 4, "vm:push_file", "auto_dep", &auto_dep);
 	}
-	host = push_host_path(L, host);
+	host = args_push_host_path(L, host);
 	buffer = sbuffer_push(L);
 	fd = open(host, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {

@@ -119,6 +119,11 @@ void agent_free(struct agent *a)
 	loop_defer(a->loop, agent_destroy, a);
 }
 
+size_t agent_pending(const struct agent *a)
+{
+	return calls_pending(a->calls);
+}
+
 struct agent_call *agent_call(struct agent *a, unsigned channel, const char *op,
 	const msgpack_sbuffer *params, bool keep_open, const struct agent_events *ev, void *arg)
 {

@@ -22,6 +22,8 @@ struct agent *agent_new(struct loop *l, int fd, const char *vm_name, agent_event
 /* Closes the connection; every pending call, and every later one, fails with why, from the loop. Neither
  * ready() nor broken() is called any more. The first reason stays. */
 void agent_fail(struct agent *a, const struct err *why);
+/* Requests that are not answered yet. */
+size_t agent_pending(const struct agent *a);
 /* agent_fail, when it was not called, and frees. Safe from every callback. NULL is fine. */
 void agent_free(struct agent *a);
 

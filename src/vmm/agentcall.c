@@ -96,6 +96,17 @@ struct calls {
 
 /* ---- the table ---- */
 
+size_t calls_pending(const struct calls *cs)
+{
+	const struct agent_call *c;
+	size_t n = 0;
+
+	for (size_t i = 0; i < BUCKETS; i++)
+		LIST_FOREACH(c, &cs->buckets[i], entry)
+			n += c->state == PENDING;
+	return n;
+}
+
 struct calls *calls_new(struct loop *l, struct framed *f, void (*broken)(void *arg, const struct err *e),
 	void *arg)
 {

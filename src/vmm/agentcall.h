@@ -18,6 +18,8 @@ void calls_disconnect(struct calls *cs);
 void calls_fail(struct calls *cs, const struct err *why);
 /* After calls_fail. Calls of which the owner still holds a pointer live on. */
 void calls_free(struct calls *cs);
+/* How many have no reply yet. */
+size_t calls_pending(const struct calls *cs);
 /* See agent_call. */
 struct agent_call *calls_start(struct calls *cs, unsigned channel, const char *op,
 	const msgpack_sbuffer *params, bool keep_open, const struct agent_events *ev, void *arg);

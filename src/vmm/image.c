@@ -4,6 +4,7 @@
  * What a damaged or foreign one can do here is to be refused: every file's size is in meta.json, and whether
  * this host can take it is decided before a QEMU is started.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,6 +18,7 @@
 #include "vmm/host.h"
 #include "vmm/image.h"
 #include "vmm/optionsjson.h"
+#include "vmm/rundir.h"
 
 #define META_MAX ((off_t)256 << 20)	/* boot options may hold files */
 
@@ -293,6 +295,66 @@ char *image_console(const struct image *i, size_t *len, struct err *e)
 void vm_image_free(struct vm_image *p)
 {
 	image_unref((struct image *)p);
+}
+
+/* ---- from outside ---- */
+
+uint64_t vm_image_size(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *f;
+	uint64_t sum = 0;
+
+	while (d && (f = readdir(d))) {
+		char *path = image_path(dir, f->d_name);
+		struct stat st;
+
+		if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0 && lstat(path, &st) == 0)
+			sum += S_ISDIR(st.st_mode) ? vm_image_size(path) : (uint64_t)st.st_blocks * 512;
+		free(path);
+	}
+	if (d)
+		closedir(d);
+	return sum;
+}
+
+struct removal {
+	void (*cb)(void *arg, const struct err *e);
+	void *arg;
+};
+
+static void removed_cb(void *arg, const struct err *e)
+{
+	struct removal *r = arg;
+
+	if (r->cb)
+		r->cb(r->arg, e);
+	free(r);
+}
+
+void vm_image_remove(struct loop *l, const char *dir, void (*cb)(void *arg, const struct err *e), void *arg)
+{
+	const char *argv[] = { "remove", dir, NULL };
+	struct removal *r = xcalloc(1, sizeof(*r));
+	struct err e = ERR_INIT;
+
+	r->cb = cb;
+	r->arg = arg;
+	if (!helper_start(l, argv, removed_cb, r, &e))
+		removed_cb(r, &e);
+	err_release(&e);
+}
+
+int image_remove_verb(int argc, char **argv, struct err *e)
+{
+	struct stat st;
+
+	if (argc != 2)
+		return err_set(e, EINVAL, "expected remove DIR");
+	rundir_remove(argv[1]);
+	if (lstat(argv[1], &st) == 0)
+		return err_set(e, EBUSY, "cannot remove all of `%s`", argv[1]);
+	return 0;
 }
 
 /* ---- sharing ---- */

@@ -46,6 +46,7 @@ char *image_path(const char *dir, const char *file);
 int image_measure(struct image *i, const char *dir, struct err *e);
 /* Writes dir/meta.json. */
 int image_write(const struct image *i, const char *dir, struct err *e);
+int image_remove_verb(int argc, char **argv, struct err *e);	/* remove DIR, with all in it */
 /* The console's log; malloc'ed, NULL and *e on failure. */
 char *image_console(const struct image *i, size_t *len, struct err *e);
 

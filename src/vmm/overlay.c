@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/initramfs.h"
+#include "vmm/image.h"
 #include "vmm/ramimage.h"
 #include "vmm/tree.h"
 
@@ -462,6 +463,7 @@ const struct helper_verb vmm_helper_verbs[] = {
 	{ "initramfs", verb_initramfs },
 	{ "initrd-names", verb_initrd_names },
 	{ "sweep", cache_sweep_verb },
+	{ "remove", image_remove_verb },
 	{ "ram-save", ram_save_verb },
 	{ "ram-apply", ram_apply_verb },
 	{ NULL, NULL },

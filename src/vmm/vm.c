@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/agent.h"
 #include "vmm/console.h"
 #include "vmm/host.h"
 #include "vmm/nics.h"
@@ -554,6 +555,13 @@ int64_t vm_booted_ns(const struct vm *vm)
 struct console *vm_console(struct vm *vm)
 {
 	return vm->console;
+}
+
+size_t vm_pending(const struct vm *vm)
+{
+	struct agent *a = link_agent(vm->link);
+
+	return a ? agent_pending(a) : 0;
 }
 
 struct agent *vm_agent(struct vm *vm)

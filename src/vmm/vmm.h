@@ -128,6 +128,8 @@ pid_t vm_pid(const struct vm *vm);		/* QEMU's, or the local agent's; 0 when ther
 uint32_t vm_cid(const struct vm *vm);		/* 0 without vsock */
 int64_t vm_booted_ns(const struct vm *vm);	/* now_ns() when it became booted; 0 before */
 struct console *vm_console(struct vm *vm);	/* lives as long as the VM */
+/* Requests to its agent that are not answered yet. */
+size_t vm_pending(const struct vm *vm);
 struct agent *vm_agent(struct vm *vm);		/* NULL when no agent is connected */
 /* What the options and the profile come to: for the pool and events. */
 uint64_t vm_memory(const struct vm *vm, const struct vm_options *o);
@@ -198,6 +200,10 @@ struct vm_image {
 };
 struct vm_image *vm_image_open(struct vmm *v, const char *dir, struct err *e);
 void vm_image_free(struct vm_image *i);
+/* Bytes on disk of a snapshot's directory, or of any with directories in it; 0 when it is gone. */
+uint64_t vm_image_size(const char *dir);
+/* Removes such a directory in the background; cb may be NULL. */
+void vm_image_remove(struct loop *l, const char *dir, void (*cb)(void *arg, const struct err *e), void *arg);
 
 /* Puts a created, shutdown, dead or booted VM into the snapshot's state; what ran is killed first. Memory, processors,
  * command line, NICs and disks are the snapshot's. Done when the agent answers (at once when it was paused at the
