@@ -297,6 +297,34 @@ function framework.run(chunk, path)
 	end
 end
 
+local function kind_of(v)
+	local mt = getmetatable(v)
+	return type(mt) == "table" and type(mt.__name) == "string" and mt.__name:gsub("^provium%.", "") or type(v)
+end
+
+-- Runs a fixture's chunk, which must return a snapshot.
+function framework.fixture(chunk, path)
+	source = getinfo(chunk, "S").source
+	registry.close("it has no tests, it returns a snapshot")
+	local status, result, traceback = core.task_wait(core.spawn("chunk of " .. (path or source), chunk))
+	if status == "cancelled" then
+		error(result, 0)
+	elseif status == "failed" then
+		return core.report("chunk_error", { message = type(result) == "string" and result or show.value(result),
+			traceback = core.traceback(traceback) })
+	end
+	local dir, is_lab = core.snapshot_place(result)
+	local lost, where = tasks.lost_error()
+	if not dir then
+		core.report("chunk_error", { message = ("%s: fixture must return vm:snapshot() or provium:snapshot(); got %s")
+			:format(source:sub(2), result == nil and "nil" or kind_of(result)) })
+	elseif lost ~= nil then
+		core.report("chunk_error", { message = LOST .. show.value(lost), traceback = core.traceback(where) })
+	else
+		core.report("fixture", { path = dir, lab = is_lab })
+	end
+end
+
 -- After run was cancelled (the file's timeout, Ctrl-C): ends its tests as their own end would have.
 function framework.cleanup(reason)
 	for _, runner in ipairs(runners) do

@@ -34,6 +34,7 @@ end
 
 -- Methods work with colon and with dot: a dot call on `provium` has no lab in front.
 local function method(name, fn)
+	RESERVED[name] = true
 	Lab[name] = function(first, ...)
 		if state[first] then
 			return fn(resolve(first), ...)
@@ -324,6 +325,21 @@ method("barrier", function(lab, name, count, options)
 	end
 	raise(("barrier %s: timed out after %gs: %s"):format(quoted(name), timeout, arrivals_text(arrived, count)))
 end)
+
+-- For the files that add methods.
+core.lab = {
+	method = method, check_name = check_name, check_free = check_free, check_profile = check_profile,
+	is_taken = function(lab, name)
+		return not pcall(check_free, lab, "", name)
+	end,
+	-- The file's lab for a test's; any other is its own.
+	of_file = function(lab)
+		return state[lab].falls_through or lab
+	end,
+	add_vm = function(lab, name, vm)
+		state[lab].vms[name] = vm
+	end,
+}
 
 function mt.__index(lab, key)
 	if Lab[key] then

@@ -9,6 +9,7 @@ LUA_FILES = \
 	lua/config.lua \
 	lua/file.lua \
 	lua/files.lua \
+	lua/fixtures.lua \
 	lua/framework.lua \
 	lua/host.lua \
 	lua/lab.lua \

@@ -12,7 +12,7 @@ local RETRIES_MAX = 100
 local registry = {}
 local tests, by_name = {}, {}
 local todo_reason
-local closed = false
+local closed = false		-- or why
 
 local function is_integer(v)
 	return type(v) == "number" and v == floor(v) and v ~= huge and v ~= -huge
@@ -103,7 +103,9 @@ local function check_meta(name, meta, test)
 end
 
 local function check_open(what)
-	if closed then
+	if type(closed) == "string" then
+		core.raise(("%s: called in a fixture: %s"):format(what, closed))
+	elseif closed then
 		local ctx = core.locals().test
 		core.raise(("%s: called %s: tests are registered at file scope, while the chunk runs"):format(what,
 			ctx and ('inside test "%s"'):format(ctx.name) or "after the file's chunk"))
@@ -142,8 +144,8 @@ function registry.todo_reason()
 	return todo_reason
 end
 
-function registry.close()
-	closed = true
+function registry.close(why)
+	closed = why or true
 end
 
 function registry.tests()

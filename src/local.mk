@@ -121,6 +121,7 @@ libprovium_a_SOURCES = \
 	src/run/artifacts.h \
 	src/run/build.c \
 	src/run/build.h \
+	src/run/cmdfixture.c \
 	src/run/cmdlist.c \
 	src/run/cmdrun.c \
 	src/run/commands.h \
@@ -132,6 +133,8 @@ libprovium_a_SOURCES = \
 	src/run/filter.h \
 	src/run/fixturekey.c \
 	src/run/fixturekey.h \
+	src/run/fixtures.c \
+	src/run/fixtures.h \
 	src/run/hostlimits.c \
 	src/run/hostlimits.h \
 	src/run/inputs.c \
@@ -153,6 +156,7 @@ libprovium_a_SOURCES = \
 	src/run/runner.h \
 	src/run/scan.c \
 	src/run/scan.h \
+	src/run/session.c \
 	src/run/testfile.c \
 	src/run/testfile.h \
 	src/store/cache.c \

@@ -31,6 +31,8 @@ static int dispatch(const struct args *a)
 		return command_list(a);
 	case CMD_PREPARE:
 		return command_prepare(a);
+	case CMD_FIXTURE:
+		return command_fixture(a);
 	case CMD_VERSION:
 		return print_version();
 	case CMD_HELP:

@@ -55,7 +55,7 @@ static unsigned need_cpus(struct guest *g)
 
 /* ---- waiting for the pool ---- */
 
-static void pool_wait_begin(struct ops_file *f)
+void pool_wait_begin(struct ops_file *f)
 {
 	if (f->pool_waiting++ > 0)
 		return;
@@ -63,7 +63,7 @@ static void pool_wait_begin(struct ops_file *f)
 	f->env->pool_wait(f->env->arg, true);
 }
 
-static void pool_wait_end(struct ops_file *f)
+void pool_wait_end(struct ops_file *f)
 {
 	if (--f->pool_waiting > 0)
 		return;

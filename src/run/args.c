@@ -15,6 +15,7 @@
 
 #define FOR(command) (1u << (command))
 #define FOR_RUN FOR(CMD_RUN)
+#define FOR_FIXTURE FOR(CMD_FIXTURE)
 #define FOR_ALL (~0u)
 
 enum value_kind { FLAG_ON, FLAG_TEXT, FLAG_WORDS, FLAG_KEY_VALUE, FLAG_COUNT, FLAG_OTHER };
@@ -306,6 +307,32 @@ static int wrong_command(const struct args *a, const struct flag *f, struct err 
 		f->name, command, command);
 }
 
+/* list | build P | rebuild P | clean | stale */
+static int check_fixture(const struct args *a, struct err *e)
+{
+	static const char *const verbs[] = { "list", "build", "rebuild", "clean", "stale", NULL };
+	const char *verb = a->paths.n > 0 ? a->paths.v[0] : NULL, *near;
+	bool takes_path = verb && (strcmp(verb, "build") == 0 || strcmp(verb, "rebuild") == 0);
+	size_t i;
+
+	if (!verb)
+		return err_set(e, EINVAL, "provium fixture needs a verb: list, build, rebuild, clean or stale");
+	for (i = 0; verbs[i] && strcmp(verbs[i], verb); i++)
+		;
+	if (!verbs[i]) {
+		near = nearest_name(verb, verbs);
+		err_set(e, EINVAL, "provium fixture: `%s` is not known, use list, build, rebuild, clean or stale", verb);
+		return near ? err_append(e, "; did you mean `%s`?", near) : e->code;
+	}
+	if (takes_path && a->paths.n < 2)
+		return err_set(e, EINVAL, "provium fixture %s needs a fixture: its file below a root, without .fixture.lua",
+			verb);
+	if (a->paths.n > 1 + (size_t)takes_path)
+		return err_set(e, EINVAL, "provium fixture %s takes %s, found `%s`", verb,
+			takes_path ? "one fixture" : "no argument", a->paths.v[1 + takes_path]);
+	return 0;
+}
+
 /* Checks what cannot be known before all is read. --help and --version win over the rest of the line. */
 static int check_together(struct args *a, const struct cursor *c, struct err *e)
 {
@@ -328,6 +355,8 @@ static int check_together(struct args *a, const struct cursor *c, struct err *e)
 			a->paths.v[0]);
 	if (a->command == CMD_VERSION && a->paths.n > 0)
 		return err_set(e, EINVAL, "provium version takes no argument, found `%s`", a->paths.v[0]);
+	if (a->command == CMD_FIXTURE)
+		return check_fixture(a, e);
 	return a->command == CMD_HELP ? check_help(a, e) : 0;
 }
 
@@ -403,7 +432,7 @@ void args_usage(FILE *out, enum command topic)
 #define MEMBER(name) offsetof(struct args, name)
 
 static const struct flag flags[] = {
-	{ "config", 0, FLAG_TEXT, MEMBER(config), FOR_RUN | FOR(CMD_LIST) | FOR(CMD_PREPARE), "PATH",
+	{ "config", 0, FLAG_TEXT, MEMBER(config), FOR_RUN | FOR(CMD_LIST) | FOR(CMD_PREPARE) | FOR_FIXTURE, "PATH",
 	  "the config file (default: provium.toml, searched upwards)", NULL },
 	{ "filter", 0, FLAG_TEXT, MEMBER(filter), FOR_RUN | FOR(CMD_LIST), "STR",
 	  "only files whose root-relative path contains STR", NULL },
@@ -423,32 +452,34 @@ static const struct flag flags[] = {
 	  "only files that failed last time", NULL },
 	{ "vmm", 0, FLAG_OTHER, 0, FOR_RUN, "qemu|local",
 	  "local: no kernel, the agent runs on the host (default: qemu)", parse_vmm },
-	{ "accel", 0, FLAG_OTHER, 0, FOR_RUN, "auto|kvm|tcg",
+	{ "accel", 0, FLAG_OTHER, 0, FOR_RUN | FOR_FIXTURE, "auto|kvm|tcg",
 	  "overrides every profile (default: auto)", parse_accel },
-	{ "mem", 0, FLAG_OTHER, 0, FOR_RUN, "SIZE",
+	{ "mem", 0, FLAG_OTHER, 0, FOR_RUN | FOR_FIXTURE, "SIZE",
 	  "memory for all VMs together (default: 80 % of the host's)", parse_mem },
-	{ "cpus", 0, FLAG_COUNT, MEMBER(cpus), FOR_RUN, "N",
+	{ "cpus", 0, FLAG_COUNT, MEMBER(cpus), FOR_RUN | FOR_FIXTURE, "N",
 	  "vCPUs for all VMs together (default: the online CPUs)", NULL },
-	{ "cpu-overcommit", 0, FLAG_OTHER, 0, FOR_RUN, "F",
+	{ "cpu-overcommit", 0, FLAG_OTHER, 0, FOR_RUN | FOR_FIXTURE, "F",
 	  "multiplies --cpus, 0.5 to 8 (default: 1)", parse_overcommit },
 	{ "jobs", 'p', FLAG_COUNT, MEMBER(jobs), FOR_RUN, "N",
 	  "files in flight (default: as many as the pool takes)", NULL },
 	{ "artifacts", 0, FLAG_TEXT, MEMBER(artifacts), FOR_RUN, "DIR",
 	  "what failed tests leave (default: provium-artifacts)", NULL },
-	{ "no-build", 0, FLAG_ON, MEMBER(no_build), FOR_RUN, NULL,
+	{ "no-build", 0, FLAG_ON, MEMBER(no_build), FOR_RUN | FOR_FIXTURE, NULL,
 	  "do not run the profiles' build commands", NULL },
 	{ "no-color", 0, FLAG_ON, MEMBER(no_color), FOR_RUN | FOR(CMD_LIST) | FOR(CMD_PREPARE), NULL,
 	  "plain output on a terminal too", NULL },
-	{ "timeout", 0, FLAG_OTHER, 0, FOR_RUN, "DUR",
+	{ "timeout", 0, FLAG_OTHER, 0, FOR_RUN | FOR_FIXTURE, "DUR",
 	  "wall clock for each file (default: 300s; 0: none)", parse_timeout },
 	{ "fail-fast", 0, FLAG_ON, MEMBER(fail_fast), FOR_RUN, NULL,
 	  "start nothing after the first failed file", NULL },
-	{ "verbose", 'v', FLAG_ON, MEMBER(verbose), FOR_RUN | FOR(CMD_PREPARE), NULL,
+	{ "verbose", 'v', FLAG_ON, MEMBER(verbose), FOR_RUN | FOR(CMD_PREPARE) | FOR_FIXTURE, NULL,
 	  "show every test", NULL },
-	{ "quiet", 'q', FLAG_ON, MEMBER(quiet), FOR_RUN | FOR(CMD_PREPARE), NULL,
+	{ "quiet", 'q', FLAG_ON, MEMBER(quiet), FOR_RUN | FOR(CMD_PREPARE) | FOR_FIXTURE, NULL,
 	  "show failures and the summary only", NULL },
 	{ "json", 0, FLAG_ON, MEMBER(json), FOR_RUN | FOR(CMD_LIST), NULL,
 	  "JSON on stdout, one object per line", NULL },
+	{ "fixtures", 0, FLAG_ON, MEMBER(fixtures), FOR(CMD_LIST), NULL,
+	  "the fixtures (*.fixture.lua) instead of the test files", NULL },
 	{ "version", 0, FLAG_ON, MEMBER(version), FOR_RUN, NULL,
 	  "print the version", NULL },
 	{ "help", 'h', FLAG_ON, MEMBER(help), FOR_ALL, NULL,
@@ -462,8 +493,10 @@ static const struct command_info commands[] = {
 		"Runs the test files (*.test.lua) below each PATH; without PATH, below the config's roots." },
 	[CMD_PREPARE] = { "prepare [PROFILE]",
 		"Runs the profiles' build commands and boots nothing." },
-	[CMD_LIST] = { "list [PATH]... [--json]",
-		"Lists the test files that a run would take." },
+	[CMD_LIST] = { "list [PATH]... [--fixtures] [--json]",
+		"Lists the test files that a run would take, or the fixtures." },
+	[CMD_FIXTURE] = { "fixture list | build P | rebuild P | clean | stale",
+		"Shows, builds and removes cached fixtures; stale lists those that the next run would build." },
 	[CMD_VERSION] = { "version",
 		"Prints the version." },
 	[CMD_HELP] = { "help [COMMAND]",
@@ -472,4 +505,4 @@ static const struct command_info commands[] = {
 };
 
 /* In the same order; running tests has no name of its own. */
-static const char *const command_names[] = { "", "prepare", "list", "version", "help", NULL };
+static const char *const command_names[] = { "", "prepare", "list", "fixture", "version", "help", NULL };

@@ -9,7 +9,7 @@
 #include "loop/loop.h"
 #include "vmm/vmm.h"
 
-enum command { CMD_RUN, CMD_PREPARE, CMD_LIST, CMD_VERSION, CMD_HELP };
+enum command { CMD_RUN, CMD_PREPARE, CMD_LIST, CMD_FIXTURE, CMD_VERSION, CMD_HELP };
 
 /* A growing list of words borrowed from argv, NULL-terminated once it has any. */
 struct words {
@@ -21,7 +21,7 @@ struct words {
 struct args {
 	enum command command;
 	enum command topic;		/* CMD_HELP: about this one */
-	struct words paths;		/* PATH...; for CMD_PREPARE at most one PROFILE */
+	struct words paths;		/* PATH...; for CMD_PREPARE at most one PROFILE; for CMD_FIXTURE verb [P] */
 
 	const char *config;		/* NULL: search */
 	const char *filter;		/* NULL: all files */
@@ -42,6 +42,7 @@ struct args {
 
 	bool no_build, no_color, fail_fast;
 	bool verbose, quiet, json;
+	bool fixtures;			/* CMD_LIST: instead of test files */
 
 	bool help, version;		/* the parser's own: see command */
 

@@ -36,7 +36,7 @@ static void print_names(const struct args *a, const struct found_files *found)
 		printf("%s\n", text);
 		free(text);
 	} else {
-		printf("%zu test file%s\n", n, n == 1 ? "" : "s");
+		printf("%zu %s%s\n", n, a->fixtures ? "fixture" : "test file", n == 1 ? "" : "s");
 	}
 	json_decref(list);
 }
@@ -47,7 +47,8 @@ int command_list(const struct args *a)
 	struct err e = ERR_INIT;
 	struct config *c = config_load(a->config, &e);
 
-	if (c && discover_files(a->paths.v, config_roots(c), TEST_SUFFIX, &found, &e) == 0)
+	if (c && discover_files(a->paths.v, config_roots(c), a->fixtures ? FIXTURE_SUFFIX : TEST_SUFFIX,
+			&found, &e) == 0)
 		print_names(a, &found);
 	found_files_release(&found);
 	config_free(c);

@@ -20,6 +20,7 @@
 
 static void built_cb(void *arg, const struct err *e);
 static void run_done_cb(void *arg);
+static void fixtures_done_cb(void *arg);
 static void signal_cb(evutil_socket_t sig, short what, void *arg);
 static void stall_cb(void *arg, int64_t ns, const char *traceback);
 
@@ -96,21 +97,6 @@ static int select_files(struct invocation *v, struct err *e)
 
 /* ---- the run ---- */
 
-static int start_vmm(struct invocation *v, struct err *e)
-{
-	char *cache = config_cache_home(), *dir = xasprintf("%s/provium", cache), *agent = host_agent_path();
-	struct vmm_config c = {
-		.kind = v->args->vmm, .accel = v->args->accel, .qemu = getenv("PROVIUM_QEMU"),
-		.cache_dir = dir, .agent = agent, .notice = notice,
-	};
-
-	v->session.vmm = vmm_new(v->loop, &c, e);
-	free(agent);
-	free(dir);
-	free(cache);
-	return v->session.vmm ? 0 : e->code;
-}
-
 static void built_cb(void *arg, const struct err *e)
 {
 	struct invocation *v = arg;
@@ -118,7 +104,7 @@ static void built_cb(void *arg, const struct err *e)
 	v->build = NULL;
 	if (e)
 		err_copy(&v->err, e);
-	else if (!v->signal && start_vmm(v, &v->err) == 0) {
+	else if (!v->signal && session_start_vmm(&v->session, v->args->vmm, v->args->accel, &v->err) == 0) {
 		v->runner = runner_start(&v->session, v->args, v->files, v->nfiles, run_done_cb, v);
 		return;
 	}
@@ -126,6 +112,13 @@ static void built_cb(void *arg, const struct err *e)
 }
 
 static void run_done_cb(void *arg)
+{
+	struct invocation *v = arg;
+
+	fixtures_end(v->session.fixtures, fixtures_done_cb, v);
+}
+
+static void fixtures_done_cb(void *arg)
 {
 	struct invocation *v = arg;
 
@@ -193,6 +186,7 @@ static void execute(struct invocation *v)
 	v->session.pool = pool_new(v->loop, host_pool(v->args));
 	v->session.timeout_ns = v->args->timeout;
 	v->session.artifacts = artifacts_new(v->args);
+	v->session.quiet = v->args->quiet;
 	v->build = build_start(v->loop, v->config, profiles,
 		(v->args->no_build || v->args->vmm == VMM_LOCAL ? BUILD_SKIP : 0) | (v->args->quiet ? BUILD_QUIET : 0) |
 		(v->args->verbose ? BUILD_VERBOSE : 0), built_cb, v);
@@ -221,9 +215,7 @@ static int verdict(struct invocation *v)
 static void release(struct invocation *v)
 {
 	runner_free(v->runner);
-	pool_free(v->session.pool);
-	vmm_free(v->session.vmm);
-	filter_free(v->session.filter);
+	session_release(&v->session);
 	artifacts_free(v->session.artifacts);
 	if (v->sigint)
 		event_free(v->sigint);

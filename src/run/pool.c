@@ -33,6 +33,7 @@ struct pool_owner {
 	struct pool *pool;
 	char *name;
 	struct lease_list held;
+	bool awaited, depends;
 	bool (*stuck)(void *arg);
 	void *arg;
 };
@@ -185,6 +186,21 @@ static bool waits(const struct pool *p, const struct pool_owner *o)
 	return false;
 }
 
+bool pool_waits(const struct pool_owner *o)
+{
+	return waits(o->pool, o);
+}
+
+void pool_set_awaited(struct pool_owner *o)
+{
+	o->awaited = true;
+}
+
+void pool_set_depends(struct pool_owner *o, bool depends)
+{
+	o->depends = depends;
+}
+
 /* Whoever has been granted something and does not know it yet can go on. */
 static bool hears_soon(const struct pool_owner *o)
 {
@@ -201,7 +217,7 @@ static bool every_holder_is_stuck(struct pool *p)
 	struct pool_owner *o;
 
 	TAILQ_FOREACH(o, &p->owners, entry)
-		if (!TAILQ_EMPTY(&o->held) && (!waits(p, o) || hears_soon(o) || !o->stuck(o->arg)))
+		if (!TAILQ_EMPTY(&o->held) && ((!waits(p, o) && !o->depends) || hears_soon(o) || !o->stuck(o->arg)))
 			return false;
 	return true;
 }
@@ -238,13 +254,13 @@ static void refuse(struct pool *p, struct lease *l)
 	loop_defer(p->loop, tell, l);
 }
 
-/* Failing the request of one that holds nothing would free nothing. */
+/* Failing the request of one that holds nothing would free nothing, unless one that holds something waits for it. */
 static struct lease *youngest_of_holders(struct pool *p)
 {
 	struct lease *l;
 
 	TAILQ_FOREACH_REVERSE(l, &p->waiting, lease_list, entry)
-		if (!TAILQ_EMPTY(&l->owner->held))
+		if (!TAILQ_EMPTY(&l->owner->held) || l->owner->awaited)
 			return l;
 	return TAILQ_LAST(&p->waiting, lease_list);
 }

@@ -26,6 +26,12 @@ void pool_set_overtake(struct pool *p, int64_t ns);
  * owner that holds something also waits, to tell a deadlock from a long test.
  */
 struct pool_owner *pool_join(struct pool *p, const char *name, bool (*stuck)(void *arg), void *arg);
+/* An owner that others wait for, a fixture's build: when there is a deadlock, its request may have to go too. */
+void pool_set_awaited(struct pool_owner *o);
+/* Something of the owner waits for what another owner makes: for deadlocks it counts as waiting for the pool. */
+void pool_set_depends(struct pool_owner *o, bool depends);
+/* Whether a request of the owner is waiting. */
+bool pool_waits(const struct pool_owner *o);
 /* Every lease of the owner must be given back. */
 void pool_leave(struct pool_owner *o);
 

@@ -40,6 +40,7 @@ void file_result_free(struct file_result *r)
 		test_result_release(&r->tests[i]);
 	free(r->tests);
 	free(r->chunk_error);
+	free(r->snapshot);
 	free(r->path);
 	free(r);
 }

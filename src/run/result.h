@@ -34,6 +34,8 @@ struct file_result {
 	char *path;		/* as it is shown */
 	struct test_result *tests; size_t ntests;
 	char *chunk_error;	/* the file itself failed; with its traceback */
+	char *snapshot;		/* a fixture's: where it is; NULL for test files */
+	bool snapshot_is_lab;
 	bool timed_out;
 	bool interrupted;	/* by a signal: it says nothing of the file */
 	int64_t duration_ns;

@@ -28,6 +28,8 @@ struct testfile {
 	struct state *state;
 	struct ops_env env;
 	struct pool_owner *owner;
+	struct fixture *fixture;	/* that it builds; NULL for test files */
+	unsigned wishes;		/* fixtures it waits for */
 	struct task *main, *cleanup;
 	struct file_result *result;
 	int64_t started_ns;
@@ -96,6 +98,68 @@ static void env_pool_wait(void *arg, bool waiting)
 		stop_clock(arg);
 	else
 		run_clock(arg);
+}
+
+/* ---- fixtures and snapshots ---- */
+
+/* A request of the Lua face. */
+struct fixture_wish {
+	struct testfile *file;
+	struct fixture_request *request;
+	void (*got)(void *garg, struct cache_hold *h, const struct err *e);
+	void *garg;
+};
+
+static char *env_snapshot_dir(void *arg, struct err *e)
+{
+	struct testfile *f = arg;
+
+	return fixture_snapshot_path(f->fixture, e);
+}
+
+static void wish_got_cb(void *arg, struct cache_hold *h, bool built, const struct err *e)
+{
+	struct fixture_wish *w = arg;
+
+	(void)built;
+	w->got(w->garg, h, e);
+}
+
+static struct fixture_wish *env_fixture_get(void *arg, const char *name,
+	void (*got)(void *garg, struct cache_hold *h, const struct err *e), void *garg)
+{
+	struct testfile *f = arg;
+	struct fixture_wish *w = xcalloc(1, sizeof(*w));
+
+	w->file = f;
+	w->got = got;
+	w->garg = garg;
+	w->request = fixtures_get(f->session->fixtures, name, f->fixture, wish_got_cb, w);
+	f->wishes++;
+	pool_set_depends(f->owner, true);
+	return w;
+}
+
+static void env_fixture_free(struct fixture_wish *w)
+{
+	fixture_request_free(w->request);
+	if (--w->file->wishes == 0)
+		pool_set_depends(w->file->owner, false);
+	free(w);
+}
+
+static bool env_fixture_stuck(const struct fixture_wish *w)
+{
+	return fixture_request_is_stuck(w->request);
+}
+
+static void env_fixture_bad(void *arg, const char *name, struct cache_hold *h, const char *why)
+{
+	struct testfile *f = arg;
+	char *what = xasprintf("fixture `%s`", name);
+
+	fixtures_evict(f->session->fixtures, what, h, why);
+	free(what);
 }
 
 static void env_vm_spawned(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns)
@@ -219,6 +283,11 @@ static void env_report(void *arg, lua_State *L, const char *kind, int t)
 		report_outcome(f, L, t, TEST_SKIPPED);
 	} else if (strcmp(kind, "chunk_error") == 0) {
 		report_chunk_error(f, L, t);
+	} else if (strcmp(kind, "fixture") == 0) {
+		f->result->snapshot = field_string(L, t, "path");
+		lua_getfield(L, t, "lab");
+		f->result->snapshot_is_lab = lua_toboolean(L, -1);
+		lua_pop(L, 1);
 	}
 }
 
@@ -227,6 +296,11 @@ static bool owner_stuck(void *arg)
 	struct testfile *f = arg;
 
 	return ops_waits_for_pool_only(f->state);
+}
+
+bool testfile_is_stuck(struct testfile *f)
+{
+	return (pool_waits(f->owner) || f->wishes > 0) && task_status(f->main) == TASK_WAITING && owner_stuck(f);
 }
 
 /* ---- its life ---- */
@@ -280,7 +354,7 @@ int testfile_load(lua_State *L, const char *path, const char *shown)
 	return r;
 }
 
-struct testfile *testfile_start(struct session *s, const char *path, const char *shown,
+static struct testfile *start(struct session *s, const char *path, const char *shown, struct fixture *fixture,
 	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg)
 {
 	struct testfile *f = xcalloc(1, sizeof(*f));
@@ -291,17 +365,22 @@ struct testfile *testfile_start(struct session *s, const char *path, const char 
 	f->arg = arg;
 	f->result = file_result_new(shown);
 	f->started_ns = now_ns();
+	f->fixture = fixture;
 	f->owner = pool_join(s->pool, shown, owner_stuck, f);
+	if (fixture)
+		pool_set_awaited(f->owner);
 	f->state = state_new(s->loop, STATE_MEMORY_CAP);
 	f->env = env_functions;
 	f->env.vmm = s->vmm;
 	f->env.path = f->result->path;
 	f->env.roots = config_roots(s->config);
 	f->env.arg = f;
+	if (fixture)
+		f->env.snapshot_dir = env_snapshot_dir;
 	ops_open(f->state, &f->env);
 
 	L = state_lua(f->state);
-	ops_push_framework(L, "run");
+	ops_push_framework(L, fixture ? "fixture" : "run");
 	if (testfile_load(L, path, shown) < 0) {
 		f->result->chunk_error = xstrdup(lua_tostring(L, -1));
 		lua_pop(L, 2);
@@ -313,6 +392,18 @@ struct testfile *testfile_start(struct session *s, const char *path, const char 
 	f->time_left_ns = s->timeout_ns;
 	run_clock(f);
 	return f;
+}
+
+struct testfile *testfile_start(struct session *s, const char *path, const char *shown,
+	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg)
+{
+	return start(s, path, shown, NULL, done, arg);
+}
+
+struct testfile *testfile_start_fixture(struct session *s, const char *path, const char *shown, struct fixture *fixture,
+	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg)
+{
+	return start(s, path, shown, fixture, done, arg);
 }
 
 static void timeout_cb(evutil_socket_t fd, short what, void *arg)
@@ -436,6 +527,10 @@ static const struct ops_env env_functions = {
 	.select = env_select,
 	.report = env_report,
 	.pool_wait = env_pool_wait,
+	.fixture_get = env_fixture_get,
+	.fixture_free = env_fixture_free,
+	.fixture_stuck = env_fixture_stuck,
+	.fixture_bad = env_fixture_bad,
 	.vm_spawned = env_vm_spawned,
 	.vm_gone = env_vm_gone,
 };

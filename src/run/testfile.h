@@ -6,6 +6,7 @@
 
 #include "run/config.h"
 #include "run/filter.h"
+#include "run/fixtures.h"
 #include "run/pool.h"
 #include "run/result.h"
 
@@ -17,8 +18,15 @@ struct session {
 	struct filter *filter;
 	struct pool *pool;
 	int64_t timeout_ns;		/* for each file, 0: none */
+	struct fixtures *fixtures;	/* NULL: there are none */
+	bool quiet;			/* no lines about what goes on */
 	struct artifacts *artifacts;	/* NULL: what failed tests leave is not saved */
 };
+
+/* What needs the profiles to be complete: the VMs' context and the fixtures. s has its loop and its config. */
+int session_start_vmm(struct session *s, enum vmm_kind kind, enum accel accel, struct err *e);
+/* Frees the pool, the filter and those two; the rest is its owner's. */
+void session_release(struct session *s);
 
 struct testfile;
 
@@ -26,6 +34,11 @@ struct testfile;
  * the testfile is freed by then. shown is its root-relative path. */
 struct testfile *testfile_start(struct session *s, const char *path, const char *shown,
 	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg);
+/* The same for a fixture's file: its chunk must return a snapshot. */
+struct testfile *testfile_start_fixture(struct session *s, const char *path, const char *shown, struct fixture *fixture,
+	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg);
+/* Whether nothing in it can go on before the pool grants it something. */
+bool testfile_is_stuck(struct testfile *f);
 /* Ends it early: tests are cancelled, everything is closed, done() still comes. */
 void testfile_interrupt(struct testfile *f, const char *reason);
 

@@ -1,0 +1,39 @@
+/*
+ * What runs share: how a session gets its VMs and fixtures.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "run/hostlimits.h"
+#include "run/testfile.h"
+
+static void notice(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "provium: %s\n", text);
+}
+
+int session_start_vmm(struct session *s, enum vmm_kind kind, enum accel accel, struct err *e)
+{
+	char *cache = config_cache_home(), *dir = xasprintf("%s/provium", cache), *agent = host_agent_path();
+	struct vmm_config c = {
+		.kind = kind, .accel = accel, .qemu = getenv("PROVIUM_QEMU"), .cache_dir = dir, .agent = agent,
+		.notice = notice,
+	};
+
+	s->vmm = vmm_new(s->loop, &c, e);
+	if (s->vmm)
+		s->fixtures = fixtures_new(s);
+	free(agent);
+	free(dir);
+	free(cache);
+	return s->vmm ? 0 : e->code;
+}
+
+void session_release(struct session *s)
+{
+	fixtures_free(s->fixtures);
+	pool_free(s->pool);
+	vmm_free(s->vmm);
+	filter_free(s->filter);
+}
