@@ -56,16 +56,14 @@ static int list(const struct config *c)
 {
 	struct cache_item *items;
 	struct err e = ERR_INIT;
-	uint64_t total = 0;
+	uint64_t total;
 	char size[32];
 	size_t n;
 
-	if (cache_list(config_cache_dir(c), &items, &n, &e) < 0)
+	if (cache_list(config_cache_dir(c), &items, &n, &total, &e) < 0)
 		return command_fail(&e);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		print_item(&items[i]);
-		total += items[i].bytes;
-	}
 	printf("%zu %s, %s\n", n, n == 1 ? "entry" : "entries", units_format_size(total, size, sizeof(size)));
 	cache_items_free(items, n);
 	return EXIT_OK;

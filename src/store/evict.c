@@ -133,10 +133,21 @@ static char *read_origin(const char *path)
 	return xstrdup(line);
 }
 
-static bool read_entry(const char *dir, const char *name, struct seen *seen, struct entry *out)
+/* What entries take together: they may share files. */
+static uint64_t entries_bytes(const struct entry *v, size_t n)
+{
+	struct seen seen = { 0 };
+	struct sum sum = { 0, &seen };
+
+	for (size_t i = 0; i < n; i++)
+		walk(v[i].path, add_up, &sum);
+	free(seen.v);
+	return sum.bytes;
+}
+
+static bool read_entry(const char *dir, const char *name, struct entry *out)
 {
 	const char *suffix = behind_key(name);
-	struct sum sum = { 0, seen };
 	struct stat st;
 
 	memset(out, 0, sizeof(*out));
@@ -151,15 +162,13 @@ static bool read_entry(const char *dir, const char *name, struct seen *seen, str
 	out->item.lab = strcmp(suffix, kind_suffix(true)) == 0;
 	out->item.used = st.st_mtim.tv_sec;
 	out->item.origin = read_origin(out->path);
-	walk(out->path, add_up, &sum);
-	out->item.bytes = sum.bytes;
+	out->item.bytes = entries_bytes(out, 1);
 	return true;
 }
 
 static int read_entries(const char *dir, struct entry **v, size_t *n, struct err *e)
 {
 	DIR *d = opendir(dir);
-	struct seen seen = { 0 };
 	struct dirent *file;
 	struct entry entry;
 
@@ -168,12 +177,11 @@ static int read_entries(const char *dir, struct entry **v, size_t *n, struct err
 	if (!d)
 		return errno == ENOENT ? 0 : err_set(e, errno, "read `%s`: %s", dir, strerror(errno));
 	while ((file = readdir(d)))
-		if (read_entry(dir, file->d_name, &seen, &entry)) {
+		if (read_entry(dir, file->d_name, &entry)) {
 			*v = xrealloc(*v, (*n + 1) * sizeof(**v));
 			(*v)[(*n)++] = entry;
 		}
 	closedir(d);
-	free(seen.v);
 	return 0;
 }
 
@@ -222,11 +230,12 @@ static int by_origin(const void *a, const void *b)
 	return r ? r : strcmp(x->key, y->key);
 }
 
-int cache_list(const char *dir, struct cache_item **items, size_t *n, struct err *e)
+int cache_list(const char *dir, struct cache_item **items, size_t *n, uint64_t *total, struct err *e)
 {
 	struct entry *v;
 	int r = read_entries(dir, &v, n, e);
 
+	*total = entries_bytes(v, *n);
 	*items = xcalloc(*n + 1, sizeof(**items));
 	for (size_t i = 0; i < *n; i++) {
 		(*items)[i] = v[i].item;
@@ -299,7 +308,7 @@ int verb_sweep(int argc, char **argv, struct err *e)
 {
 	struct dirent **names = NULL;
 	struct entry *v;
-	uint64_t total = 0, max;
+	uint64_t max;
 	size_t n;
 	int nnames, r;
 
@@ -315,11 +324,9 @@ int verb_sweep(int argc, char **argv, struct err *e)
 	r = read_entries(argv[1], &v, &n, e);
 	if (n > 0)
 		qsort(v, n, sizeof(*v), by_use);
-	for (size_t i = 0; i < n; i++)
-		total += v[i].item.bytes;
-	for (size_t i = 0; i < n && total > max; i++)
-		if (evict_entry(argv[1], &v[i]))
-			total -= v[i].item.bytes;
+	/* Added up again each time: an entry's files may be another's, too. What could not be removed counts on. */
+	for (size_t i = 0; i < n && entries_bytes(v, n) > max; i++)
+		evict_entry(argv[1], &v[i]);
 	free_entries(v, n);
 	return r;
 }

@@ -106,12 +106,12 @@ struct cache_item {
 	char key[KEY_SIZE];
 	bool lab;
 	char *origin;			/* "" when it does not say */
-	uint64_t bytes;			/* allocated */
+	uint64_t bytes;			/* allocated, what it shares with others included */
 	time_t used;
 };
 
-/* Sorted by origin. A directory that does not exist is an empty cache. */
-int cache_list(const char *dir, struct cache_item **items, size_t *n, struct err *e);
+/* Sorted by origin; *total is what they take together. A directory that does not exist is an empty cache. */
+int cache_list(const char *dir, struct cache_item **items, size_t *n, uint64_t *total, struct err *e);
 void cache_items_free(struct cache_item *items, size_t n);
 /* Removes one entry (key) or all (NULL), except what is in use; *kept says how many those are. */
 int cache_wipe(const char *dir, const char *key, size_t *removed, size_t *kept, struct err *e);

@@ -683,17 +683,18 @@ static void test_least_recently_used_goes(void **state)
 	struct world *w = *state;
 	struct cache_item *items;
 	size_t n;
-	uint64_t each;
+	uint64_t each, total;
 
 	make_entry(w, KEY_A, "a");
 	make_entry(w, KEY_B, "b");
 	make_entry(w, KEY_C, "c");
-	assert_int_equal(cache_list(w->dir, &items, &n, NULL), 0);
+	assert_int_equal(cache_list(w->dir, &items, &n, &total, NULL), 0);
 	assert_int_equal(n, 3);
 	assert_string_equal(items[0].origin, "a");
 	assert_string_equal(items[2].key, KEY_C);
 	each = items[0].bytes;
 	assert_true(each > 0);
+	assert_int_equal(total, 3 * each);
 	cache_items_free(items, n);
 	age(w, KEY_A, 3000);
 	age(w, KEY_B, 1000);
@@ -705,6 +706,34 @@ static void test_least_recently_used_goes(void **state)
 	assert_int_equal(count(w, ".snap"), 2);
 	sweep(w, 0);
 	assert_int_equal(count(w, ".snap"), 0);
+}
+
+/* A snapshot of a restored VM shares its memory with the one before. */
+static void test_shared_files_count_once(void **state)
+{
+	struct world *w = *state;
+	struct cache_item *items;
+	uint64_t total;
+	size_t n;
+	char *from = xasprintf("%s/" KEY_A ".snap/ram", w->dir), *to = xasprintf("%s/" KEY_B ".snap/ram", w->dir);
+	char *big = xasprintf("%065536d", 1);
+
+	make_entry(w, KEY_A, "a");
+	make_entry(w, KEY_B, "b");
+	put(from, big);
+	assert_int_equal(unlink(to), 0);
+	assert_int_equal(link(from, to), 0);
+	assert_int_equal(cache_list(w->dir, &items, &n, &total, NULL), 0);
+	assert_true(items[0].bytes >= 65536 && items[1].bytes >= 65536);
+	assert_true(total < 2 * 65536);
+	cache_items_free(items, n);
+	age(w, KEY_A, 1000);
+	age(w, KEY_B, 2000);
+	sweep(w, 65536);	/* the first alone gives nothing back */
+	assert_int_equal(count(w, ".snap"), 0);
+	free(from);
+	free(to);
+	free(big);
 }
 
 static void test_entry_in_use_stays(void **state)
@@ -815,7 +844,7 @@ int main(int argc, char **argv)
 		CASE(test_nobody_wants_it), CASE(test_cancelled_for_good), CASE(test_killed_builder_is_replaced),
 		CASE(test_waiter_takes_what_another_built), CASE(test_cancelled_while_waiting_for_a_lock),
 		CASE(test_removed_lock_file), CASE(test_bad_entry), CASE(test_exchange),
-		CASE(test_least_recently_used_goes), CASE(test_entry_in_use_stays), CASE(test_dead_builders_are_swept),
+		CASE(test_least_recently_used_goes), CASE(test_shared_files_count_once), CASE(test_entry_in_use_stays), CASE(test_dead_builders_are_swept),
 		CASE(test_disk_full),
 	};
 
