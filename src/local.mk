@@ -42,15 +42,20 @@ libprovium_a_SOURCES = \
 	src/net/capture.h \
 	src/net/chance.c \
 	src/net/chance.h \
+	src/net/counters.c \
 	src/net/dgram.c \
 	src/net/dgram.h \
+	src/net/dns.c \
 	src/net/emulate.c \
 	src/net/emulate.h \
 	src/net/frame.c \
 	src/net/frame.h \
+	src/net/gateway.c \
 	src/net/impair.c \
 	src/net/ip.c \
 	src/net/ip.h \
+	src/net/kernel.c \
+	src/net/kernel.h \
 	src/net/links.c \
 	src/net/links.h \
 	src/net/live.c \
@@ -64,14 +69,20 @@ libprovium_a_SOURCES = \
 	src/net/netns.h \
 	src/net/nft.c \
 	src/net/nft.h \
+	src/net/op.c \
+	src/net/probe.c \
 	src/net/qdisc.c \
 	src/net/qdisc.h \
 	src/net/router.c \
 	src/net/router.h \
+	src/net/rules.c \
+	src/net/shape.c \
 	src/net/slirp.c \
 	src/net/slirp.h \
 	src/net/switch.c \
 	src/net/switch.h \
+	src/net/tap.c \
+	src/net/uplink.c \
 	src/net/user.c \
 	src/net/user.h \
 	src/ops/args.c \

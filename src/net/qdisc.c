@@ -140,8 +140,8 @@ void qdisc_set_netem(struct nlbuf *b, int index, unsigned minor, const struct ne
 	};
 	struct tc_netem_reorder reorder = { .probability = probability(hold ? 1 - i->reorder : i->reorder) };
 	struct tc_netem_corrupt corrupt = { .probability = probability(i->corrupt) };
-	struct nlmsghdr *h = begin_tc(b, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, index, QDISC_CLASS(minor),
-		leaf_handle(minor, 2));
+	struct nlmsghdr *h = begin_tc(b, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, index,
+		minor ? QDISC_CLASS(minor) : TC_H_ROOT, leaf_handle(minor, 2));
 	struct nlattr *options;
 
 	mnl_attr_put_strz(h, TCA_KIND, "netem");

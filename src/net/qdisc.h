@@ -23,7 +23,7 @@ void qdisc_new_htb(struct nlbuf *b, int index, unsigned fallback);
 void qdisc_set_class(struct nlbuf *b, int index, unsigned parent, unsigned minor, uint64_t rate, uint64_t ceil,
 	uint64_t burst);
 void qdisc_delete_class(struct nlbuf *b, int index, unsigned minor);
-/* Makes or changes what holds a class's frames: a queue of so many bytes, or delays and faults. */
+/* Makes or changes what holds a class's frames: a queue of so many bytes, or delays and faults (minor 0: of the link). */
 void qdisc_set_fifo(struct nlbuf *b, int index, unsigned minor, uint32_t bytes);
 void qdisc_set_netem(struct nlbuf *b, int index, unsigned minor, const struct net_impairment *i, uint32_t frames);
 /* Makes or changes the one queue of a link. */
