@@ -26,6 +26,7 @@ UNIT_TESTS = \
 	tests/unit/console_test \
 	tests/unit/discover_test \
 	tests/unit/fixturekey_test \
+	tests/unit/emulate_test \
 	tests/unit/framed_test \
 	tests/unit/framework_test \
 	tests/unit/helper_test \
@@ -42,10 +43,12 @@ UNIT_TESTS = \
 	tests/unit/render_test \
 	tests/unit/rerun_test \
 	tests/unit/result_test \
+	tests/unit/router_test \
 	tests/unit/runner_test \
 	tests/unit/scan_test \
 	tests/unit/scope_test \
 	tests/unit/store_test \
+	tests/unit/switch_test \
 	tests/unit/task_test \
 	tests/unit/testfile_test \
 	tests/unit/toml_test \
