@@ -130,6 +130,8 @@ libprovium_a_SOURCES = \
 	src/run/args.h \
 	src/run/artifacts.c \
 	src/run/artifacts.h \
+	src/run/bootcache.c \
+	src/run/bootcache.h \
 	src/run/build.c \
 	src/run/build.h \
 	src/run/cmdfixture.c \

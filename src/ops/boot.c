@@ -12,6 +12,7 @@
 static void granted_cb(void *arg, const struct err *e);
 static void lease_granted_cb(void *arg, const struct err *e);
 static void started_cb(void *arg, const struct err *e);
+static void cached_cb(void *arg, const char *how, const struct err *e);
 static const struct wait_kind boot_kind, lease_kind;
 static const char *const restore_keys[];
 
@@ -25,6 +26,7 @@ struct boot_wait {
 	struct guest *guest;
 	struct vm_image *image;		/* owned; NULL for a boot */
 	struct vm_restore_options restore;
+	struct vm_start *cached;	/* a boot that may come from the cache; NULL otherwise */
 	struct lease *old;		/* of what runs until it is restored, when that needs another share */
 	const char *how;		/* for the event vm_spawned */
 	bool may_be_stale;		/* a snapshot that does not fit is a result, not an error */
@@ -76,11 +78,14 @@ void pool_wait_end(struct ops_file *f)
 static void start_now(struct boot_wait *w)
 {
 	struct guest *g = w->guest;
+	struct ops_env *env = g->file->env;
 
 	w->starting = true;
+	if (!w->image && env->boot_start)
+		w->cached = env->boot_start(env->arg, g->target.vm, &g->booted_with, cached_cb, w);
 	if (w->image)
 		vm_restore(g->target.vm, w->image, &w->restore, started_cb, w);
-	else
+	else if (!w->cached)
 		vm_boot(g->target.vm, &g->booted_with, started_cb, w);
 }
 
@@ -154,6 +159,14 @@ static void granted_cb(void *arg, const struct err *e)
 	start_now(w);
 }
 
+static void cached_cb(void *arg, const char *how, const struct err *e)
+{
+	struct boot_wait *w = arg;
+
+	w->how = how;
+	started_cb(w, e);
+}
+
 static void started_cb(void *arg, const struct err *e)
 {
 	struct boot_wait *w = arg;
@@ -215,6 +228,9 @@ static void boot_cancel(struct wait *wait)
 	}
 	if (w->starting) {
 		vm_forget(g->target.vm, started_cb, w);
+		if (w->cached)
+			g->file->env->boot_free(w->cached);
+		w->cached = NULL;
 		vm_kill(g->target.vm, NULL, NULL);
 	}
 }
@@ -234,6 +250,8 @@ static void boot_release(struct wait *wait)
 
 	if (w->old)
 		w->guest->file->env->lease_free(w->old);
+	if (w->cached)
+		w->guest->file->env->boot_free(w->cached);
 	vm_image_free(w->image);
 	free(w->why);
 }

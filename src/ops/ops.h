@@ -13,6 +13,7 @@
 
 struct lease;			/* a share of the pool: src/run/pool.c */
 struct fixture_wish;		/* a fixture asked for: src/run/testfile.c */
+struct vm_start;		/* a boot that may come from the cache: there, too */
 
 /* What the layer above provides to the Lua face. Filled and owned by src/run/testfile.c. */
 struct ops_env {
@@ -53,6 +54,11 @@ struct ops_env {
 	bool (*fixture_stuck)(const struct fixture_wish *w);
 	/* The entry of fixture `name` cannot be restored. */
 	void (*fixture_bad)(void *arg, const char *name, struct cache_hold *h, const char *why);
+	/* Boots a VM when that may come from the boot cache; NULL: it may not, vm_boot is the way. done() comes from the
+	 * loop, once; how is for vm_spawned. The start is freed, or forgotten, by boot_free. */
+	struct vm_start *(*boot_start)(void *arg, struct vm *vm, const struct vm_options *o,
+		void (*done)(void *garg, const char *how, const struct err *e), void *garg);
+	void (*boot_free)(struct vm_start *s);
 	void (*vm_spawned)(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns);
 	void (*vm_gone)(void *arg, struct vm *vm);
 };

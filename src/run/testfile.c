@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ops/ops.h"
+#include "run/bootcache.h"
 #include "run/testfile.h"
 
 static void main_done_cb(struct task *t, void *arg);
@@ -22,6 +23,13 @@ static const struct ops_env env_functions;
 #define CLEANUP_NS (10 * INT64_C(1000000000))
 #define INTERRUPT_CLEANUP_NS (2 * INT64_C(1000000000))
 
+/* An entry of the boot cache that a VM was restored from, and runs on. */
+struct vm_hold {
+	LIST_ENTRY(vm_hold) entry;
+	struct vm *vm;
+	struct cache_hold *hold;
+};
+
 /* Freed after done(). */
 struct testfile {
 	struct session *session;
@@ -30,6 +38,7 @@ struct testfile {
 	struct pool_owner *owner;
 	struct fixture *fixture;	/* that it builds; NULL for test files */
 	unsigned wishes;		/* fixtures it waits for */
+	LIST_HEAD(, vm_hold) holds;
 	struct task *main, *cleanup;
 	struct file_result *result;
 	int64_t started_ns;
@@ -162,6 +171,68 @@ static void env_fixture_bad(void *arg, const char *name, struct cache_hold *h, c
 	free(what);
 }
 
+/* ---- boots from the cache ---- */
+
+struct vm_start {
+	struct testfile *file;
+	struct vm *vm;
+	struct cached_boot *boot;
+	void (*done)(void *garg, const char *how, const struct err *e);
+	void *garg;
+};
+
+/* vm NULL: all of them. */
+static void drop_holds(struct testfile *f, const struct vm *vm)
+{
+	struct vm_hold *h, *next;
+
+	for (h = LIST_FIRST(&f->holds); h; h = next) {
+		next = LIST_NEXT(h, entry);
+		if (vm && h->vm != vm)
+			continue;
+		LIST_REMOVE(h, entry);
+		cache_hold_free(h->hold);
+		free(h);
+	}
+}
+
+static void started_cb(void *arg, const char *how, struct cache_hold *hold, const struct err *e)
+{
+	struct vm_start *s = arg;
+	struct vm_hold *h;
+
+	if (hold) {
+		h = xcalloc(1, sizeof(*h));
+		h->vm = s->vm;
+		h->hold = hold;
+		LIST_INSERT_HEAD(&s->file->holds, h, entry);
+	}
+	s->done(s->garg, how, e);
+}
+
+static struct vm_start *env_boot_start(void *arg, struct vm *vm, const struct vm_options *o,
+	void (*done)(void *garg, const char *how, const struct err *e), void *garg)
+{
+	struct testfile *f = arg;
+	struct vm_start *s;
+
+	if (!f->session->fixtures || !boot_is_cached(vm, o))
+		return NULL;
+	s = xcalloc(1, sizeof(*s));
+	s->file = f;
+	s->vm = vm;
+	s->done = done;
+	s->garg = garg;
+	s->boot = cached_boot_start(f->session, vm, o, started_cb, s);
+	return s;
+}
+
+static void env_boot_free(struct vm_start *s)
+{
+	cached_boot_free(s->boot);
+	free(s);
+}
+
 static void env_vm_spawned(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns)
 {
 	struct testfile *f = arg;
@@ -175,6 +246,7 @@ static void env_vm_gone(void *arg, struct vm *vm)
 	struct testfile *f = arg;
 
 	log_debug("run", "%s: vm %s is gone: %s", f->result->path, vm_name(vm), vm_reason(vm));
+	drop_holds(f, vm);
 }
 
 /* ---- reports of the framework ---- */
@@ -512,6 +584,7 @@ static void finish(void *arg)
 	task_unref(f->main);
 	task_unref(f->cleanup);
 	ops_close(f->state);
+	drop_holds(f, NULL);
 	pool_leave(f->owner);
 	f->result->duration_ns = now_ns() - f->started_ns;
 	f->done(f->arg, f, f->result);
@@ -531,6 +604,8 @@ static const struct ops_env env_functions = {
 	.fixture_free = env_fixture_free,
 	.fixture_stuck = env_fixture_stuck,
 	.fixture_bad = env_fixture_bad,
+	.boot_start = env_boot_start,
+	.boot_free = env_boot_free,
 	.vm_spawned = env_vm_spawned,
 	.vm_gone = env_vm_gone,
 };

@@ -20,6 +20,7 @@ struct session {
 	int64_t timeout_ns;		/* for each file, 0: none */
 	struct fixtures *fixtures;	/* NULL: there are none */
 	bool quiet;			/* no lines about what goes on */
+	bool told_no_boot_cache;	/* that a boot could not be kept: said once */
 	struct artifacts *artifacts;	/* NULL: what failed tests leave is not saved */
 };
 
