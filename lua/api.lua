@@ -18,6 +18,7 @@ core.embedded("clock", core, remote)
 core.embedded("batch", core, remote, core.embedded("syscall", core, remote))
 core.embedded("snapshot", core)
 core.embedded("lab", core)
+core.embedded("labsnapshot", core)
 core.embedded("fixtures", core)
 local framework = core.embedded("framework", core)
 

@@ -172,11 +172,29 @@ local function run_body(ctx, test, t)
 	return { reason = expire(task, "test timeout exceeded", limit), where = where, traceback = stack }
 end
 
+local fresh = true		-- no test has run yet
+
+-- With reset_between_tests: puts the file's lab back. The failure, or nil.
+local function reset()
+	if fresh or not core.resets.wanted() then
+		fresh = false
+		return nil
+	end
+	local status, err, traceback = core.task_wait(core.spawn("reset before a test", core.resets.again))
+	if status == "cancelled" then
+		error(err, 0)
+	elseif status == "failed" then
+		local where, reason = split_position(err)
+		return { reason = "reset_between_tests: " .. reason, where = where, traceback = core.traceback(traceback) }
+	end
+end
+
 -- One attempt, from an empty scope to a closed one. Returns the failure, or nil, and the context.
 local function attempt(test)
+	local unfit = reset()
 	local ctx = new_context(test)
 	local began = core.now_ns()
-	local failure = run_body(ctx, test, asserts.new(ctx))
+	local failure = unfit or run_body(ctx, test, asserts.new(ctx))
 	local excerpt = failure and core.scope_console(ctx.scope)
 	local deferred = run_defers(ctx)
 	if deferred and failure then
@@ -266,7 +284,8 @@ local function run_tests(tests)
 	local i = 1
 	while i <= #tests do
 		local last = i
-		while tests[i].meta.parallel and tests[last + 1] and tests[last + 1].meta.parallel do
+		-- What is put back between tests cannot be shared by two at a time.
+		while not core.resets.wanted() and tests[i].meta.parallel and tests[last + 1] and tests[last + 1].meta.parallel do
 			last = last + 1
 		end
 		if last > i then
@@ -283,6 +302,10 @@ function framework.run(chunk, path)
 	source = getinfo(chunk, "S").source
 	local status, err, traceback = core.task_wait(core.spawn("chunk of " .. (path or source), chunk))
 	registry.close()
+	if status == "done" and core.resets.wanted() then
+		status, err, traceback = core.task_wait(core.spawn("snapshot for reset_between_tests", core.resets.begin,
+			path or source))
+	end
 	if status == "failed" then
 		core.report("chunk_error", { message = type(err) == "string" and err or show.value(err),
 			traceback = core.traceback(traceback) })

@@ -19,7 +19,7 @@ local mt = { __name = "Lab" }
 
 local function new_lab(name, parent)
 	local lab = core.object(mt)
-	state[lab] = { name = name, parent = parent, vms = {}, labs = {}, unnamed = 0 }
+	state[lab] = { name = name, parent = parent, vms = {}, labs = {}, ids = {}, unnamed = 0 }
 	return lab
 end
 
@@ -339,6 +339,34 @@ core.lab = {
 	add_vm = function(lab, name, vm)
 		state[lab].vms[name] = vm
 	end,
+	-- What the lab itself has of a kind ("vms", "labs"); setting it to nil takes it out.
+	member = function(lab, kind, name)
+		return state[lab][kind][name]
+	end,
+	take_out = function(lab, kind, name)
+		state[lab][kind][name] = nil
+	end,
+	the_file = function()
+		return file_lab
+	end,
+	-- What tells a lab from all others, in snapshots of it; one that was restored has that of the saved one, too.
+	id = function(lab)
+		local s = state[lab]
+		if not s.id then
+			s.id = core.new_id()
+			s.ids[s.id] = true
+		end
+		return s.id
+	end,
+	has_id = function(lab, id)
+		return state[lab].ids[id] == true
+	end,
+	add_id = function(lab, id, have)
+		state[lab].ids[id] = have
+	end,
+	config = function(key)
+		return config[key]
+	end,
 }
 
 function mt.__index(lab, key)
@@ -360,6 +388,12 @@ function mt.__newindex(lab, key, value)
 		raise("cannot assign to a lab: its members are made by lab:vm() and lab:lab()")
 	elseif key == "timeout" then
 		config.timeout = core.parse_duration(value, "provium.timeout")
+		return
+	elseif key == "reset_between_tests" then
+		if type(value) ~= "boolean" then
+			raise(("provium.reset_between_tests: expected a boolean, got a %s"):format(type(value)))
+		end
+		config.reset_between_tests = value
 		return
 	end
 	raise(("cannot set `provium.%s`: not a recognised file-scope config key"):format(tostring(key)))

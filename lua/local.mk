@@ -13,6 +13,7 @@ LUA_FILES = \
 	lua/framework.lua \
 	lua/host.lua \
 	lua/lab.lua \
+	lua/labsnapshot.lua \
 	lua/modules.lua \
 	lua/power.lua \
 	lua/process.lua \

@@ -64,10 +64,9 @@ function core.VM.snapshot(vm, path, ...)
 	if select("#", ...) > 0 then
 		raise(("expected %s, got more than 1 argument"):format(signature))
 	end
-	if path ~= nil then
-		path = check_path(path, signature)
-	end
-	local dir, bytes, pause = core.vm_save(vm, path)
+	path = path ~= nil and check_path(path, signature)
+	core.vm_check_save(vm)
+	local dir, bytes, pause = core.vm_save(vm, path or core.snapshot_unnamed("snap"))
 	return setmetatable({ vm = vm:name(), dir = dir, bytes = bytes, pause = pause }, Snapshot)
 end
 

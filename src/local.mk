@@ -202,6 +202,7 @@ libprovium_a_SOURCES = \
 	src/vmm/initramfs.c \
 	src/vmm/initramfs.h \
 	src/vmm/initrd.c \
+	src/vmm/launch.c \
 	src/vmm/link.c \
 	src/vmm/link.h \
 	src/vmm/local.c \
@@ -216,6 +217,7 @@ libprovium_a_SOURCES = \
 	src/vmm/overlay.c \
 	src/vmm/qemu.c \
 	src/vmm/qemu.h \
+	src/vmm/qemumachine.h \
 	src/vmm/qmp.c \
 	src/vmm/qmp.h \
 	src/vmm/ramimage.c \
@@ -226,6 +228,8 @@ libprovium_a_SOURCES = \
 	src/vmm/rundir.h \
 	src/vmm/save.c \
 	src/vmm/save.h \
+	src/vmm/spares.c \
+	src/vmm/spares.h \
 	src/vmm/sources.c \
 	src/vmm/sweep.c \
 	src/vmm/transport.c \

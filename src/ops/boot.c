@@ -316,12 +316,13 @@ static void set_aside_lease(struct boot_wait *w, uint64_t memory, unsigned cpus)
 	g->lease = NULL;
 }
 
-/* vm_restore(vm, dir, {clock=, time=, how=, stale=}) -> vm; with stale, nil and a message for a snapshot that does
+/* vm_restore(vm, dir, {clock=, time=, how=, stale=}[, Lease]) -> vm; with stale, nil and a message for a snapshot that does
  * not fit */
 static int op_vm_restore(lua_State *L)
 {
 	struct guest *g = check_guest(L, 1);
 	const char *dir = luaL_checkstring(L, 2), *how = "restore", *clock = NULL;
+	struct lease **lease = lua_isnoneornil(L, 4) ? NULL : luaL_checkudata(L, 4, LEASE_TYPE);
 	struct vm_restore_options o = { 0 };
 	struct vm_image **ud;
 	struct boot_wait *w;
@@ -353,6 +354,11 @@ static int op_vm_restore(lua_State *L)
 	w->restore = o;
 	w->may_be_stale = stale;
 	w->how = strcmp(how, "boot_cache") == 0 ? "boot_cache" : "restore";
+	if (lease) {
+		INVARIANT(!g->lease);
+		g->lease = *lease;
+		*lease = NULL;
+	}
 	set_aside_lease(w, w->image->memory, w->image->cpus);
 	vm_options_release(&g->booted_with);
 	vm_options_merge(&g->booted_with, &(struct vm_options){ .memory = w->image->memory, .cpus = w->image->cpus });
@@ -361,22 +367,42 @@ static int op_vm_restore(lua_State *L)
 
 /* ---- one pool acquisition for several VMs ---- */
 
-/* vm_lease({vm...}) -> {Lease...}: what each of them needs, acquired together */
+/* What g will run with: what its options say, or what the snapshot at the index does. Leaves the stack as it was. */
+static void choose_needs(lua_State *L, struct guest *g, int dirs, int i)
+{
+	struct vm_image **ud;
+
+	vm_options_release(&g->booted_with);
+	if (!lua_istable(L, dirs)) {
+		vm_options_merge(&g->booted_with, &g->options);
+		return;
+	}
+	lua_rawgeti(L, dirs, i);
+	ud = image_push(L, g, luaL_checkstring(L, -1));
+	if (!*ud)
+		lua_raise(L, "%s", lua_tostring(L, -1));
+	vm_options_merge(&g->booted_with, &(struct vm_options){ .memory = (*ud)->memory, .cpus = (*ud)->cpus });
+	lua_pop(L, 2);
+}
+
+/* vm_lease({vm...}[, {dir...}]) -> {Lease...}: what each of them needs to boot, or to be restored, acquired together */
 static int op_vm_lease(lua_State *L)
 {
 	struct ops_file *f = ops_file(L);
 	size_t n = lua_rawlen(L, 1);
-	struct guest **guests = lua_newuserdata(L, (n + 1) * sizeof(*guests));
+	struct guest **guests;
 	struct lease_wait *w;
 	uint64_t memory = 0;
 	unsigned cpus = 0;
+
+	lua_settop(L, 2);
+	guests = lua_newuserdata(L, (n + 1) * sizeof(*guests));
 
 	for (size_t i = 0; i < n; i++) {
 		lua_rawgeti(L, 1, (int)i + 1);
 		guests[i] = check_guest(L, -1);
 		check_bootable(L, guests[i]);
-		vm_options_release(&guests[i]->booted_with);
-		vm_options_merge(&guests[i]->booted_with, &guests[i]->options);
+		choose_needs(L, guests[i], 2, (int)i + 1);
 		memory += need_memory(guests[i]);
 		cpus += need_cpus(guests[i]);
 		lua_pop(L, 1);

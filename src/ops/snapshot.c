@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "ops/args.h"
@@ -63,34 +64,32 @@ static void refuse_pending(lua_State *L, struct vm *vm)
 			"snapshotting.", vm_name(vm), n, n == 1 ? "" : "s", n == 1 ? "it" : "them");
 }
 
-/* Leaves the full path on the stack. */
-static const char *push_dir(lua_State *L, struct scope *scope)
+/* snapshot_unnamed(suffix) -> where a snapshot without a path goes */
+static int core_snapshot_unnamed(lua_State *L)
 {
 	static unsigned serial;
+	const char *suffix = luaL_checkstring(L, 1);
+	struct scope *scope = ops_scope(L);
 	struct ops_env *env = ops_env(L);
 	struct err e = ERR_INIT;
 	struct temporary *t;
-	char *dir;
+	char *dir = env->snapshot_dir ? env->snapshot_dir(env->arg, &e) : NULL;
 
-	if (lua_isstring(L, 2))
-		return lua_tostring(L, 2);
-	dir = env->snapshot_dir ? env->snapshot_dir(env->arg, &e) : NULL;
 	if (err_is_set(&e)) {
 		lua_pushstring(L, e.msg);
 		err_release(&e);
-		lua_raise(L, "vm:snapshot: %s", lua_tostring(L, -1));
+		return lua_raise(L, "snapshot: %s", lua_tostring(L, -1));
 	}
-	if (dir) {
-		lua_pushstring(L, dir);
-		free(dir);
-		return lua_tostring(L, -1);
+	if (!dir) {
+		dir = xasprintf("%s/%u.%s", vmm_run_dir(env->vmm), ++serial, suffix);
+		t = xcalloc(1, sizeof(*t));
+		t->loop = state_loop(state_of(L));
+		t->dir = xstrdup(dir);
+		scope_add(scope, &t->undo, RANK_FINAL, temporary_undo);
 	}
-	lua_pushfstring(L, "%s/%d.snap", vmm_run_dir(env->vmm), (int)++serial);
-	t = xcalloc(1, sizeof(*t));
-	t->loop = state_loop(state_of(L));
-	t->dir = xstrdup(lua_tostring(L, -1));
-	scope_add(scope, &t->undo, RANK_FINAL, temporary_undo);
-	return t->dir;
+	lua_pushstring(L, dir);
+	free(dir);
+	return 1;
 }
 
 static void forgotten_cb(void *arg, const struct err *e)
@@ -114,27 +113,41 @@ static void temporary_undo(struct undo *u)
 		vm_image_remove(t->loop, t->dir, forgotten_cb, t);
 }
 
-/* vm_save(vm, dir or nil) -> dir, bytes, pause in seconds */
-static int op_vm_save(lua_State *L)
+/* vm_check_save(vm): raises why it cannot be saved now */
+static int core_vm_check_save(lua_State *L)
 {
 	struct vm *vm = check_vm(L, 1);
-	struct scope *scope = ops_scope(L);
 	enum vm_state s = vm_state(vm);
-	struct save_wait *w;
-	const char *dir;
 
 	vm_require_qemu(L, vm, "snapshot");
 	if (s != VM_BOOTED && s != VM_PAUSED)
 		vm_raise_state(L, vm, "snapshot");
 	refuse_open_streams(L, vm);
 	refuse_pending(L, vm);
-	dir = push_dir(L, scope);
+	return 0;
+}
+
+/* vm_save(vm, dir) -> dir, bytes, pause in seconds */
+static int op_vm_save(lua_State *L)
+{
+	struct vm *vm = check_vm(L, 1);
+	const char *dir = luaL_checkstring(L, 2);
+	struct save_wait *w;
+
+	core_vm_check_save(L);
 	w = wait_new(L, &save_kind, sizeof(*w));
 	w->vm = vm;
 	w->dir = xstrdup(dir);
 	w->saving = true;
 	vm_save(vm, dir, &w->saved, saved_cb, w);
 	return wait_yield(L, &w->wait);
+}
+
+/* vm_renew(vm): one that is off becomes as if it had never been booted */
+static int core_vm_renew(lua_State *L)
+{
+	vm_renew(check_vm(L, 1));
+	return 0;
 }
 
 static void saved_cb(void *arg, const struct err *e)
@@ -228,6 +241,39 @@ static int core_host_path(lua_State *L)
 	return 1;
 }
 
+/* make_dirs(path): with parents */
+static int core_make_dirs(lua_State *L)
+{
+	struct err e = ERR_INIT;
+
+	if (make_dirs(luaL_checkstring(L, 1), 0777, &e) < 0) {
+		lua_pushstring(L, e.msg);
+		err_release(&e);
+		return lua_raise(L, "%s", lua_tostring(L, -1));
+	}
+	return 0;
+}
+
+/* file_streams() -> a line for each open stream of the file, "" when there is none */
+static int core_file_streams(lua_State *L)
+{
+	streams_push_list(L, NULL);
+	return 1;
+}
+
+/* new_id() -> 32 hexadecimal digits that nobody else has */
+static int core_new_id(lua_State *L)
+{
+	unsigned char raw[16];
+	char text[33];
+
+	INVARIANT(getrandom(raw, sizeof(raw), 0) == sizeof(raw));
+	for (size_t i = 0; i < sizeof(raw); i++)
+		snprintf(text + 2 * i, 3, "%02x", raw[i]);
+	lua_pushstring(L, text);
+	return 1;
+}
+
 /* snapshot_size(dir) -> bytes on disk, 0 when it is gone */
 static int core_snapshot_size(lua_State *L)
 {
@@ -246,8 +292,14 @@ static const struct wait_kind save_kind = {
 static const struct wait_kind remove_kind = { .name = "snapshot:delete", .cancel = remove_cancel };
 
 static const luaL_Reg core_functions[] = {
+	{ "file_streams", core_file_streams },
 	{ "host_path", core_host_path },
+	{ "make_dirs", core_make_dirs },
+	{ "new_id", core_new_id },
 	{ "snapshot_size", core_snapshot_size },
+	{ "snapshot_unnamed", core_snapshot_unnamed },
+	{ "vm_check_save", core_vm_check_save },
+	{ "vm_renew", core_vm_renew },
 	{ NULL, NULL },
 };
 

@@ -35,6 +35,7 @@ struct stream {
 	struct evbuffer *data;
 	size_t owed;			/* bytes received and not yet credited to the sender */
 	bool ended, closed;
+	uint64_t dropped;		/* by the source, when it was closed */
 	unsigned userdata;		/* how many live ones point here */
 	struct err err;
 	LIST_HEAD(, more_wait) waits;
@@ -88,6 +89,8 @@ static void close_stream(struct stream *s, bool tell)
 	LIST_REMOVE(s, entry);
 	scope_remove(&s->undo);
 	wake(s, "closed");
+	if (tell && s->src->dropped)
+		s->dropped = s->src->dropped(s->arg);
 	if (tell && s->src->closed)
 		s->src->closed(s->arg);
 	free_if_unused(s);
@@ -157,7 +160,7 @@ unsigned streams_push_list(lua_State *L, const unsigned *count)
 
 	lua_pushliteral(L, "");
 	LIST_FOREACH(s, &ops_file(L)->streams, entry) {
-		if (s->count != count)
+		if (count && s->count != count)
 			continue;
 		n++;
 		lua_pushfstring(L, "\n  - %s created at %s:%d (%s)", s->label ? s->label : s->src->kind,
@@ -426,6 +429,15 @@ static int stream_is_open(lua_State *L)
 	return 1;
 }
 
+/* dropped() -> what the source could not keep because nobody read: frames of a capture, else 0 */
+static int stream_dropped(lua_State *L)
+{
+	struct stream *s = check_stream(L, 1);
+
+	lua_pushinteger(L, (lua_Integer)(s->closed || !s->src->dropped ? s->dropped : s->src->dropped(s->arg)));
+	return 1;
+}
+
 static int stream_tostring(lua_State *L)
 {
 	struct stream *s = check_stream(L, 1);
@@ -458,6 +470,7 @@ static const luaL_Reg stream_methods[] = {
 	{ "find", stream_find },
 	{ "failure", stream_failure },
 	{ "is_open", stream_is_open },
+	{ "dropped", stream_dropped },
 	{ "eof", stream_eof },
 	{ "close", stream_close_method },
 	{ "creation_site", stream_creation_site },

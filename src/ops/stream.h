@@ -17,13 +17,15 @@ struct stream_source {
 	void (*consumed)(void *arg, size_t n);
 	/* Closed: stop sending, forget the stream. Once. */
 	void (*closed)(void *arg);
+	/* What the source could not keep. May be NULL. */
+	uint64_t (*dropped)(void *arg);
 };
 
 /* Makes a stream of the current scope. In `count` (NULL: nowhere) it is counted while it is open. */
 struct stream *stream_new(lua_State *L, const struct stream_source *src, void *arg, unsigned *count);
 /* How it was made, for lists of open streams: tail_file("/log"). Else its kind is shown. */
 void stream_label(struct stream *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* Pushes a line for each open stream that is counted in `count`, and returns their number. */
+/* Pushes a line for each open stream that is counted in `count` (NULL: of the file), and returns their number. */
 unsigned streams_push_list(lua_State *L, const unsigned *count);
 /* Pushes its userdata. The first push makes it: until then the source feeds a stream that nobody has seen. */
 void stream_push(lua_State *L, struct stream *s);

@@ -7,6 +7,8 @@
 #include "run/hostlimits.h"
 #include "run/testfile.h"
 
+#define SPARES 4	/* QEMUs started ahead, for snapshots that are restored again and again */
+
 static void notice(void *arg, const char *text)
 {
 	(void)arg;
@@ -18,7 +20,7 @@ int session_start_vmm(struct session *s, enum vmm_kind kind, enum accel accel, s
 	char *cache = config_cache_home(), *dir = xasprintf("%s/provium", cache), *agent = host_agent_path();
 	struct vmm_config c = {
 		.kind = kind, .accel = accel, .qemu = getenv("PROVIUM_QEMU"), .cache_dir = dir, .agent = agent,
-		.notice = notice,
+		.notice = notice, .spares = SPARES,
 	};
 
 	s->vmm = vmm_new(s->loop, &c, e);

@@ -13,6 +13,8 @@ const char *vmm_qemu_program(struct vmm *v, const char *arch);
 const char *vmm_agent_program(struct vmm *v);
 /* vmm_resolve_accel for a guest's architecture: a foreign one is always emulated. */
 enum accel vmm_guest_accel(struct vmm *v, enum accel want, const char *arch, struct err *e);
+/* QEMUs started ahead (spares.h). */
+struct spares *vmm_spares(struct vmm *v);
 /* A number that no other VM of this process has. */
 unsigned vmm_next_serial(struct vmm *v);
 

@@ -161,7 +161,7 @@ void incoming_event(struct incoming *i, const char *name, const json_t *data)
 		fail(i, ESTALE, "QEMU could not load it");
 	else if (strcmp(status, "completed") != 0)
 		return;
-	else if (i->spec.image->paused)
+	else if (i->spec.image->paused || i->spec.hold)
 		i->spec.done(i->spec.arg, NULL);
 	else
 		i->cont = qmp_execute(i->spec.qmp, "cont", NULL, running_cb, i);

@@ -15,7 +15,8 @@ struct incoming_spec {
 	pid_t pid;			/* QEMU's, which maps the snapshot's ram privately as its descriptor ram_fd */
 	int ram_fd, state_fd;		/* QEMU's numbers; state_fd: the snapshot's `state`, open for reading */
 	const struct image *image;	/* borrowed until done */
-	/* The guest is as it was, and runs unless it was paused. -ESTALE: it does not fit. From the loop, once. */
+	bool hold;			/* leave it stopped */
+	/* The guest is as it was, and runs unless it was paused or is held. -ESTALE: it does not fit. From the loop, once. */
 	void (*done)(void *arg, const struct err *e);
 	void *arg;
 };

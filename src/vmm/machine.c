@@ -16,84 +16,57 @@
 #include <unistd.h>
 
 #include "vmm/console.h"
-#include "vmm/disks.h"
 #include "vmm/host.h"
-#include "vmm/incoming.h"
-#include "vmm/initramfs.h"
-#include "vmm/machine.h"
 #include "vmm/nics.h"
-#include "vmm/qemu.h"
+#include "vmm/qemumachine.h"
 #include "vmm/save.h"
-#include "vmm/transport.h"
 
 #define MS INT64_C(1000000)
 #define LINGER_STEP_NS (150 * MS)	/* the console is quiet for so long: those were its last words */
 #define LINGER_NS (1000 * MS)		/* but no longer than this */
 #define EXIT_NS (1500 * MS)		/* what QEMU has to end by itself when the guest powers off */
-#define STDERR_MAX 4096
 
-/* Descriptors as QEMU sees them. */
-enum { FD_RAM = 3, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, FD_VHOST, FD_STATE, FD_NICS, FD_MAX = FD_NICS + VM_NICS };
-
-static void begin(void *arg);
-static void initramfs_cb(void *arg, const char *path, const struct err *e);
-static void disks_cb(void *arg, const struct err *e);
-static void nics_cb(void *arg, const struct err *e);
-static void child_cb(void *arg, const struct child_result *r);
 static void qmp_ready_cb(void *arg);
 static void qmp_event_cb(void *arg, const char *name, const json_t *data);
 static void qmp_broken_cb(void *arg, const struct err *e);
 static void loaded_cb(void *arg, const struct err *e);
-static void linked_cb(void *arg, int fd);
-static void verdict_cb(void *arg, enum verdict v, const char *line);
 static void linger_cb(evutil_socket_t fd, short what, void *arg);
 static void tell_over(void *arg);
 static void qm_fail(struct machine *m, const struct err *why);
 
-/* One power-on. Owned by its VM, freed at the end of the turn in which free was called. */
-struct qemu_machine {
-	struct machine m;		/* first: what vm.c holds */
-	struct machine_spec spec;
-	struct loop *loop;
-	struct initramfs_job *job;
-	char *initramfs;
-	struct diskset *disks;
-	int ram, state;			/* until QEMU has them */
-	struct incoming *incoming;	/* while the snapshot is loaded */
-	bool restored;
-	struct transport *transport;
-	struct qmp *qmp;
-	struct child *child;
-	char **argv;
-	uint32_t cid;
-	struct event *linger;
-	int64_t linger_until;
-	size_t console_seen;
-	bool fated, quitting, ended, told, freed;
-	enum machine_end end;
-	struct err why;
-};
-
 static const struct machine_kind qemu_kind;
-static const struct qmp_events qmp_events;
 
 static struct qemu_machine *self(const struct machine *m)
 {
 	return (struct qemu_machine *)m;
 }
 
-struct machine *machine_new(const struct machine_spec *s)
+static struct qemu_machine *new_machine(const struct machine_spec *s)
 {
 	struct qemu_machine *q = xcalloc(1, sizeof(*q));
 
 	q->m.kind = &qemu_kind;
 	q->spec = *s;
 	q->loop = vmm_loop(s->vmm);
-	q->ram = q->state = -1;
+	q->ram = q->state = q->serial = q->hvc = -1;
 	q->restored = s->image != NULL;
 	if (s->image)
 		image_ref(s->image);
-	loop_defer(q->loop, begin, q);
+	q->paused = s->image && s->image->paused;
+	loop_defer(q->loop, machine_begin, q);
+	return q;
+}
+
+struct machine *machine_new(const struct machine_spec *s)
+{
+	return &new_machine(s)->m;
+}
+
+struct machine *machine_new_spare(const struct machine_spec *s)
+{
+	struct qemu_machine *q = new_machine(s);
+
+	q->spare = true;
 	return &q->m;
 }
 
@@ -148,7 +121,7 @@ static void end_early(struct qemu_machine *q)
 }
 
 /* Something could not be prepared. */
-static void give_up(struct qemu_machine *q, const struct err *e)
+void machine_give_up(struct qemu_machine *q, const struct err *e)
 {
 	set_fate(q, MACHINE_FAILED, e->code, "%s", e->msg);
 	end_early(q);
@@ -208,9 +181,9 @@ static char *stderr_text(struct evbuffer *err)
 	size_t n = err ? evbuffer_get_length(err) : 0;
 	char *text;
 
-	if (n > STDERR_MAX) {
-		evbuffer_drain(err, n - STDERR_MAX);
-		n = STDERR_MAX;
+	if (n > QEMU_STDERR_MAX) {
+		evbuffer_drain(err, n - QEMU_STDERR_MAX);
+		n = QEMU_STDERR_MAX;
 	}
 	text = xmalloc(n + 1);
 	if (n > 0)
@@ -221,7 +194,7 @@ static char *stderr_text(struct evbuffer *err)
 	return text;
 }
 
-static void child_cb(void *arg, const struct child_result *r)
+void machine_child_cb(void *arg, const struct child_result *r)
 {
 	struct qemu_machine *q = arg;
 	char status[64], *err = stderr_text(r->err);
@@ -244,7 +217,7 @@ static void child_cb(void *arg, const struct child_result *r)
 
 /* ---- what the guest and QEMU tell ---- */
 
-static void verdict_cb(void *arg, enum verdict v, const char *line)
+void machine_verdict_cb(void *arg, enum verdict v, const char *line)
 {
 	struct qemu_machine *q = arg;
 
@@ -308,7 +281,67 @@ static void qmp_ready_cb(void *arg)
 	q->spec.ev->stage(q->spec.arg, "loading the snapshot");
 	q->incoming = incoming_start(&(struct incoming_spec){ .loop = q->loop, .qmp = q->qmp,
 		.pid = child_pid(q->child), .ram_fd = FD_RAM, .state_fd = FD_STATE, .image = q->spec.image,
-		.done = loaded_cb, .arg = q });
+		.hold = q->spare, .done = loaded_cb, .arg = q });
+}
+
+static void going_cb(void *arg, const json_t *result, const struct err *e)
+{
+	struct qemu_machine *q = arg;
+
+	(void)result;
+	if (e)
+		qm_fail(&q->m, e);
+	else
+		q->spec.ev->loaded(q->spec.arg);
+}
+
+void machine_attach_consoles(struct qemu_machine *q)
+{
+	char *cmdline, *last = NULL;
+
+	console_attach(q->spec.console, CONSOLE_SERIAL, q->serial);
+	console_attach(q->spec.console, CONSOLE_HVC, q->hvc);
+	q->serial = q->hvc = -1;
+	console_on_verdict(q->spec.console, machine_verdict_cb, q);
+	cmdline = qemu_cmdline(q->spec.profile, q->spec.options, q->spec.accel, NULL);
+	for (char *p = cmdline; p && (p = strstr(p, "console=")); p++)
+		if (p == cmdline || p[-1] == ' ')
+			last = p;
+	console_set_input(q->spec.console,
+		last && strncmp(last, "console=hvc", 11) == 0 ? CONSOLE_HVC : CONSOLE_SERIAL);
+	free(cmdline);
+}
+
+static void adopted(void *arg)
+{
+	struct qemu_machine *q = arg;
+
+	if (q->freed || q->told)
+		return;
+	if (q->ended) {
+		tell_over(q);
+		return;
+	}
+	machine_attach_consoles(q);
+	nics_started(q->spec.nics, q->qmp, q->spec.profile, q->spec.options);
+	q->spec.ev->started(q->spec.arg);
+	q->held = false;
+	q->spec.ev->stage(q->spec.arg, "waiting for the agent");
+	if (q->paused)
+		q->spec.ev->loaded(q->spec.arg);
+	else
+		qmp_execute(q->qmp, "cont", NULL, going_cb, q);
+}
+
+void machine_adopt(struct machine *m, const struct machine_spec *s)
+{
+	struct qemu_machine *q = self(m);
+
+	INVARIANT(q->held && !q->spec.image);
+	q->spec = *s;
+	q->spec.image = NULL;
+	q->spare = false;
+	loop_defer(q->loop, adopted, q);
 }
 
 static void loaded_cb(void *arg, const struct err *e)
@@ -327,6 +360,11 @@ static void loaded_cb(void *arg, const struct err *e)
 	q->incoming = NULL;
 	image_unref(q->spec.image);
 	q->spec.image = NULL;
+	q->held = q->spare;
+	if (q->spare) {
+		q->spec.ev->loaded(q->spec.arg);
+		return;
+	}
 	q->spec.ev->stage(q->spec.arg, "waiting for the agent");
 	q->spec.ev->loaded(q->spec.arg);
 }
@@ -373,7 +411,7 @@ static void qmp_broken_cb(void *arg, const struct err *e)
 	kill_now(q);
 }
 
-static void linked_cb(void *arg, int fd)
+void machine_linked_cb(void *arg, int fd)
 {
 	struct qemu_machine *q = arg;
 
@@ -381,235 +419,6 @@ static void linked_cb(void *arg, int fd)
 		close(fd);
 	else
 		q->spec.ev->linked(q->spec.arg, fd);
-}
-
-/* ---- starting QEMU ---- */
-
-/* A socketpair whose one end is for QEMU. */
-static int open_pair(int *ours, int *theirs, struct err *e)
-{
-	int sv[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-		return err_set(e, errno, "cannot make a socket pair for QEMU: %s", strerror(errno));
-	*ours = sv[0];
-	*theirs = sv[1];
-	return 0;
-}
-
-static int open_saved(const char *dir, const char *file, int flags, int *fd, struct err *e)
-{
-	char *path = image_path(dir, file);
-	int r = 0;
-
-	*fd = open(path, flags | O_CLOEXEC);
-	if (*fd < 0)
-		r = err_set(e, ESTALE, "cannot open `%s`: %s", path, strerror(errno));
-	free(path);
-	return r;
-}
-
-static int make_ram(struct qemu_machine *q, struct err *e)
-{
-	uint64_t size = qemu_memory(q->spec.profile, q->spec.options);
-	char text[32];
-
-	/* QEMU opens it again for writing, though nothing is ever written to it. */
-	if (q->spec.image)
-		return open_saved(q->spec.image->pub.dir, "ram", O_RDWR, &q->ram, e) < 0 ? e->code :
-			open_saved(q->spec.image->pub.dir, "state", O_RDONLY, &q->state, e);
-	q->ram = memfd_create("provium-ram", MFD_CLOEXEC);
-	if (q->ram < 0)
-		return err_set(e, errno, "cannot make the guest's RAM: memfd_create: %s", strerror(errno));
-	if (ftruncate(q->ram, (off_t)size) < 0)
-		return err_set(e, errno, "cannot make the guest's RAM of %s: %s",
-			units_format_size(size, text, sizeof(text)), strerror(errno));
-	return 0;
-}
-
-static int spawn(struct qemu_machine *q, int qmp, int serial, int hvc, struct err *e)
-{
-	int vhost = transport_vhost_fd(q->transport);
-	struct qemu_nic nics[VM_NICS];
-	struct child_fd fds[FD_MAX - FD_RAM] = {
-		{ q->ram, FD_RAM }, { qmp, FD_QMP }, { serial, FD_SERIAL }, { hvc, FD_HVC },
-		{ transport_serial_fd(q->transport), FD_AGENT },
-	};
-	struct qemu_spec s = {
-		.program = vmm_qemu_program(q->spec.vmm, q->spec.profile->arch), .name = q->spec.name,
-		.profile = q->spec.profile, .options = q->spec.options, .accel = q->spec.accel,
-		.initramfs = q->initramfs, .incoming = q->spec.image, .cid = transport_cid(q->transport),
-		.fds = { FD_RAM, FD_QMP, FD_SERIAL, FD_HVC, FD_AGENT, vhost < 0 ? -1 : FD_VHOST },
-	};
-	struct child_spec c = {
-		.fds = fds, .nfds = FD_VHOST - FD_RAM,
-		.capture_err = true, .capture_max = 4 * STDERR_MAX, .batch = true, .done = child_cb, .arg = q,
-	};
-
-	if (vhost >= 0)
-		fds[c.nfds++] = (struct child_fd){ vhost, FD_VHOST };
-	if (q->state >= 0)
-		fds[c.nfds++] = (struct child_fd){ q->state, FD_STATE };
-	s.disks = diskset_list(q->disks, &s.ndisks);
-	s.nics = nics;
-	s.nnics = nics_list(q->spec.nics, FD_NICS, nics, fds + c.nfds);
-	c.nfds += s.nnics;
-	q->argv = qemu_argv(&s, e);
-	nics_list_free(nics, s.nnics);
-	if (!q->argv)
-		return -EINVAL;
-	c.argv = (const char *const *)q->argv;
-	q->child = child_spawn(q->loop, &c, e);
-	if (!q->child) {
-		if (e->code == -ENOENT)
-			err_append(e, " (install QEMU, or name it with PROVIUM_QEMU)");
-		return e->code;
-	}
-	return 0;
-}
-
-static void set_console_input(struct qemu_machine *q)
-{
-	struct err e = ERR_INIT;
-	char *cmdline = qemu_cmdline(q->spec.profile, q->spec.options, q->spec.accel, &e);
-	char *last = NULL;
-
-	for (char *p = cmdline; p && (p = strstr(p, "console=")); p++)
-		if (p == cmdline || p[-1] == ' ')
-			last = p;
-	console_set_input(q->spec.console,
-		last && strncmp(last, "console=hvc", 11) == 0 ? CONSOLE_HVC : CONSOLE_SERIAL);
-	free(cmdline);
-	err_release(&e);
-}
-
-static void start_qemu(struct qemu_machine *q)
-{
-	int qmp[2] = { -1, -1 }, serial[2] = { -1, -1 }, hvc[2] = { -1, -1 };
-	struct err e = ERR_INIT;
-	int r;
-
-	q->spec.ev->stage(q->spec.arg, "starting QEMU");
-	q->transport = transport_new(q->loop, linked_cb, q, &e);
-	r = q->transport ? 0 : e.code;
-	if (r < 0 || (r = make_ram(q, &e)) < 0 || (r = open_pair(&qmp[0], &qmp[1], &e)) < 0 ||
-	    (r = open_pair(&serial[0], &serial[1], &e)) < 0 || (r = open_pair(&hvc[0], &hvc[1], &e)) < 0)
-		goto out;
-	r = spawn(q, qmp[1], serial[1], hvc[1], &e);
-	if (r < 0)
-		goto out;
-	/* Whoever closes guest RAM last frees its pages, which takes long: let it be QEMU's exit. What needs
-	 * them later opens /proc/PID/fd/FD_RAM. */
-	close(q->ram);
-	if (q->state >= 0)
-		close(q->state);
-	q->ram = q->state = -1;
-	transport_started(q->transport);
-	q->cid = transport_cid(q->transport);
-	q->qmp = qmp_new(q->loop, qmp[0], &qmp_events, q);
-	console_attach(q->spec.console, CONSOLE_SERIAL, serial[0]);
-	console_attach(q->spec.console, CONSOLE_HVC, hvc[0]);
-	console_on_verdict(q->spec.console, verdict_cb, q);
-	set_console_input(q);
-	qmp[0] = serial[0] = hvc[0] = -1;
-	nics_started(q->spec.nics, q->qmp, q->spec.profile, q->spec.options);
-	q->spec.ev->started(q->spec.arg);
-out:
-	for (int i = 0; i < 2; i++) {
-		if (qmp[i] >= 0)
-			close(qmp[i]);
-		if (serial[i] >= 0)
-			close(serial[i]);
-		if (hvc[i] >= 0)
-			close(hvc[i]);
-	}
-	if (r < 0)
-		give_up(q, &e);
-	err_release(&e);
-}
-
-/* ---- preparing ---- */
-
-static void nics_cb(void *arg, const struct err *e)
-{
-	struct qemu_machine *q = arg;
-
-	if (e)
-		give_up(q, e);
-	else
-		start_qemu(q);
-}
-
-static void disks_cb(void *arg, const struct err *e)
-{
-	struct qemu_machine *q = arg;
-
-	if (e) {
-		give_up(q, e);
-		return;
-	}
-	q->spec.ev->stage(q->spec.arg, "connecting the network cards");
-	nics_open(q->spec.nics, nics_cb, q);
-}
-
-static int check_kernel(const struct profile *p, struct err *e)
-{
-	struct stat st;
-
-	if (!p->kernel)
-		return err_set(e, ENOENT,
-			"profile `%s` has no kernel: set `kernel` or `root` in provium.toml", p->name);
-	if (access(p->kernel, R_OK) < 0 || stat(p->kernel, &st) < 0)
-		return err_set(e, errno, "profile `%s`: cannot read the kernel `%s`: %s (correct `kernel` in "
-			"provium.toml, or build it with `provium prepare`)",
-			p->name, p->kernel, strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, EINVAL, "profile `%s`: the kernel `%s` is not a regular file", p->name,
-			p->kernel);
-	return 0;
-}
-
-static void prepare_disks(struct qemu_machine *q)
-{
-	q->spec.ev->stage(q->spec.arg, "preparing the disks");
-	q->disks = diskset_new(q->loop, q->spec.dir, q->spec.profile, q->spec.options, q->spec.image,
-		q->spec.own_disks, disks_cb, q);
-}
-
-static void initramfs_cb(void *arg, const char *path, const struct err *e)
-{
-	struct qemu_machine *q = arg;
-
-	if (e) {
-		give_up(q, e);
-		return;
-	}
-	q->initramfs = xstrdup(path);
-	prepare_disks(q);
-}
-
-static void begin(void *arg)
-{
-	struct qemu_machine *q = arg;
-	struct err e = ERR_INIT;
-
-	if (q->freed || q->ended)
-		return;
-	if (q->spec.image) {
-		prepare_disks(q);
-		return;
-	}
-	q->spec.ev->stage(q->spec.arg, "looking for the kernel");
-	if (check_kernel(q->spec.profile, &e) < 0) {
-		give_up(q, &e);
-		err_release(&e);
-		return;
-	}
-	q->spec.ev->stage(q->spec.arg, "preparing the initramfs");
-	q->job = initramfs_build(q->spec.vmm, q->spec.profile, q->spec.options, initramfs_cb, q, &e);
-	if (!q->job)
-		give_up(q, &e);
-	err_release(&e);
 }
 
 /* ---- what vm.c asks for ---- */
@@ -721,6 +530,10 @@ static void qm_free(struct machine *m)
 		close(q->ram);
 	if (q->state >= 0)
 		close(q->state);
+	if (q->serial >= 0)
+		close(q->serial);
+	if (q->hvc >= 0)
+		close(q->hvc);
 	loop_defer(q->loop, free_now, q);
 }
 
@@ -729,6 +542,6 @@ static const struct machine_kind qemu_kind = {
 	.cid = qm_cid, .argv = qm_argv, .save = qm_save, .free = qm_free,
 };
 
-static const struct qmp_events qmp_events = {
+const struct qmp_events machine_qmp_events = {
 	.ready = qmp_ready_cb, .event = qmp_event_cb, .broken = qmp_broken_cb,
 };

@@ -81,6 +81,12 @@ struct machine_kind {
 
 /* Events come from the loop only, over() at the latest when it cannot be started. */
 struct machine *machine_new(const struct machine_spec *s);
+/* One with an image, that is started ahead: it waits, loaded and stopped, until it is given to a VM. The spec's name,
+ * console, nics, events are those of its keeper until then; loaded() says that it can be given away. */
+struct machine *machine_new_spare(const struct machine_spec *s);
+/* Gives one that is loaded to a VM: from now on s is its spec, and its events are s's, started() and loaded() first among
+ * them. */
+void machine_adopt(struct machine *m, const struct machine_spec *s);
 struct machine *local_new(const struct machine_spec *s);
 
 #endif

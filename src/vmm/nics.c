@@ -268,6 +268,16 @@ static void open_one(struct vm_nic *n)
 	n->ops->open(n->arg, n);
 }
 
+size_t nics_count(const struct nics *s)
+{
+	struct vm_nic *n;
+	size_t count = 0;
+
+	TAILQ_FOREACH(n, &s->list, entry)
+		count++;
+	return count;
+}
+
 void nics_open(struct nics *s, void (*cb)(void *arg, const struct err *e), void *arg)
 {
 	struct vm_nic *n;
@@ -571,6 +581,8 @@ static void unplug_limit_cb(evutil_socket_t fd, short what, void *arg)
 
 void vm_nic_set_link(struct vm_nic *n, bool up, vm_done_fn *cb, void *arg)
 {
+	if (n->doing == LINKING)
+		qmp_cancel(n->call);
 	start(n, LINKING, cb, arg);
 	n->down = !up;
 	if (n->nics->qmp && n->present)

@@ -13,6 +13,7 @@ struct nics;
 struct nics *nics_new(struct loop *l);
 /* Frees every card; no callback any more. */
 void nics_free(struct nics *s);
+size_t nics_count(const struct nics *s);
 /* Gets a descriptor for every card; cb comes from the loop, once, unless nics_forget. */
 void nics_open(struct nics *s, void (*cb)(void *arg, const struct err *e), void *arg);
 void nics_forget(struct nics *s);

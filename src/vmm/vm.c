@@ -14,6 +14,7 @@
 #include "vmm/host.h"
 #include "vmm/nics.h"
 #include "vmm/rundir.h"
+#include "vmm/spares.h"
 #include "vmm/vmpriv.h"
 
 #define SECOND INT64_C(1000000000)
@@ -70,6 +71,7 @@ static void free_now(void *arg)
 	vm_options_release(&vm->options);
 	eras_release(&vm->eras);
 	image_unref(vm->image);
+	image_unref(vm->restored_from);
 	free(vm->name);
 	free(vm->dir);
 	free(vm->reason);
@@ -223,7 +225,12 @@ void vm_start_machine(struct vm *vm)
 
 	if (vm->machine)
 		vm->machine->kind->free(vm->machine);
-	vm->machine = vmm_kind(vm->vmm) == VMM_LOCAL ? local_new(&s) : machine_new(&s);
+	vm->machine = vm->image && nics_count(vm->nics) == 0 ?
+		spares_take(vmm_spares(vm->vmm), vm->image, vm->profile) : NULL;
+	if (vm->machine)
+		machine_adopt(vm->machine, &s);
+	else
+		vm->machine = vmm_kind(vm->vmm) == VMM_LOCAL ? local_new(&s) : machine_new(&s);
 }
 
 void vm_begin_start(struct vm *vm)

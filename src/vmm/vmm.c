@@ -10,6 +10,7 @@
 #include "vmm/accel.h"
 #include "vmm/host.h"
 #include "vmm/rundir.h"
+#include "vmm/spares.h"
 
 /* Owned by main(); every VM borrows it. */
 struct vmm {
@@ -22,6 +23,7 @@ struct vmm {
 	void (*notice)(void *arg, const char *text);
 	void *arg;
 	struct rundir *rundir;
+	struct spares *spares;
 	bool probed, noticed;
 	struct err no_kvm;		/* why KVM is not used, after the probe */
 	unsigned last_serial;
@@ -44,6 +46,7 @@ struct vmm *vmm_new(struct loop *l, const struct vmm_config *c, struct err *e)
 	v->notice = c->notice;
 	v->arg = c->arg;
 	v->rundir = d;
+	v->spares = spares_new(v, c->spares);
 	return v;
 }
 
@@ -51,6 +54,7 @@ void vmm_free(struct vmm *v)
 {
 	if (!v)
 		return;
+	spares_free(v->spares);
 	rundir_free(v->rundir);
 	err_release(&v->no_kvm);
 	free(v->qemu);
@@ -83,6 +87,11 @@ const char *vmm_cache_dir(struct vmm *v)
 enum vmm_kind vmm_kind(struct vmm *v)
 {
 	return v->kind;
+}
+
+struct spares *vmm_spares(struct vmm *v)
+{
+	return v->spares;
 }
 
 unsigned vmm_next_serial(struct vmm *v)

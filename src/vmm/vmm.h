@@ -81,6 +81,7 @@ struct vmm_config {
 	const char *qemu;		/* $PROVIUM_QEMU, or NULL: found in PATH */
 	const char *cache_dir;		/* for initramfs pieces cached by content */
 	const char *agent;		/* path of the provium-agent binary, for VMM_LOCAL */
+	unsigned spares;		/* QEMUs that may wait for a snapshot's next restore, at most */
 	/* One-line notices for the user ("TCG: no vmx or svm flag ..."). */
 	void (*notice)(void *arg, const char *text);
 	void *arg;
@@ -210,6 +211,9 @@ void vm_image_remove(struct loop *l, const char *dir, void (*cb)(void *arg, cons
  * time), with fresh entropy and the clock set. -ESTALE: the snapshot does not fit or is damaged. i is not needed
  * after the call. */
 void vm_restore(struct vm *vm, const struct vm_image *i, const struct vm_restore_options *o, vm_done_fn *cb, void *arg);
+
+/* A VM that is off becomes as if it had never been booted: its log, its reason and its disks are gone. */
+void vm_renew(struct vm *vm);
 
 /* ---- network cards (nics.c) ----
  *

@@ -44,6 +44,7 @@ struct vm {
 	struct agent_call *shutdown_call;
 	struct qmp_call *pause_call, *reset_call, *wakeup_call;
 	const struct image *image;	/* while it is restored */
+	const struct image *restored_from;	/* until it is up again */
 	bool own_disks;			/* it was restored */
 	bool refresh_due;		/* and has not been told so yet */
 	struct vm_restore_options restoring;

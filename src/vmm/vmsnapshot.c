@@ -11,7 +11,10 @@
 #include <sys/random.h>
 
 #include "vmm/console.h"
+#include "vmm/host.h"
 #include "vmm/nics.h"
+#include "vmm/rundir.h"
+#include "vmm/spares.h"
 #include "vmm/vmpriv.h"
 
 static void saved_cb(void *arg, const struct vm_saved *s, const struct err *e);
@@ -197,11 +200,24 @@ void vm_restore(struct vm *vm, const struct vm_image *pub, const struct vm_resto
 	vm_set_state(vm, VM_BOOTING);
 }
 
+void vm_renew(struct vm *vm)
+{
+	INVARIANT(vm_is_off(vm));
+	console_restore(vm->console, "", 0);
+	rundir_remove(vm->dir);
+	free(vm->reason);
+	vm->reason = xstrdup("");
+	vm->own_disks = vm->refresh_due = false;
+	eras_boot(&vm->eras, "the VM was put back to where it had not been booted");
+	vm_set_state(vm, VM_CREATED);
+}
+
 void vm_loaded(struct vm *vm)
 {
 	bool paused = vm->image->paused;
 
-	image_unref(vm->image);
+	image_unref(vm->restored_from);
+	vm->restored_from = vm->image;
 	vm->image = NULL;
 	if (paused) {
 		vm_stop_timers(vm);
@@ -239,4 +255,8 @@ static void refreshed_cb(void *arg, const struct err *e)
 	}
 	vm->refresh_due = false;
 	vm_up(vm);
+	/* Not before: another QEMU's start would be in this one's way. */
+	spares_note(vmm_spares(vm->vmm), vm->restored_from, vm->profile);
+	image_unref(vm->restored_from);
+	vm->restored_from = NULL;
 }
