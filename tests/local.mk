@@ -34,7 +34,9 @@ UNIT_TESTS = \
 	tests/unit/json_test \
 	tests/unit/loop_test \
 	tests/unit/modules_test \
+	tests/unit/nethost_test \
 	tests/unit/netkernel_test \
+	tests/unit/netlink_test \
 	tests/unit/overlay_test \
 	tests/unit/pack_test \
 	tests/unit/pool_test \
@@ -66,6 +68,8 @@ UNIT_SUPPORT = \
 	tests/unit/fake_qmp.c \
 	tests/unit/fake_qmp.h \
 	tests/unit/luacases.h \
+	tests/unit/netguest.c \
+	tests/unit/netguest.h \
 	tests/unit/netrig.c \
 	tests/unit/netrig.h \
 	tests/unit/rig.c \

@@ -18,7 +18,13 @@
 
 #define FORWARD "forward"
 #define OUT "out"
+#define QUIET "quiet"
 #define PRIORITY_SNAT 100
+
+/* What IPv6 tells of itself when it joins a group: MLD's old and new reports, and its leaving. */
+static const uint8_t mld[] = { 131, 132, 143 };
+/* Neighbours are asked from it when packets of others are to be delivered. */
+static const uint8_t link_local[16] = { 0xfe, 0x80, [15] = 1 };
 
 /* ---- addresses ---- */
 
@@ -46,13 +52,27 @@ static void gateway_mac(const struct net_address *a, uint8_t mac[6])
 	memcpy(mac + 2, a->ip4, 4);
 }
 
-static void make_gateway(struct kernel_bridge *b, const struct net_address *a, struct kernel_op *op)
+/* Links are made without IPv6 (kernel.c). */
+static void enable_ipv6(struct kernel_bridge *b, struct kernel_op *op)
 {
-	struct kernel_port *p = xcalloc(1, sizeof(*p));
 	struct nlbuf msg = NLBUF_INIT;
 	struct err e = ERR_INIT;
 	char sysctl[64];
 	int rc;
+
+	snprintf(sysctl, sizeof(sysctl), "ipv6/conf/%s/disable_ipv6", b->gateway_ifname);
+	rc = netns_sysctl(b->k->ns, sysctl, "0", &e);
+	if (rc && rc != -ENOENT)
+		op_fail(op, &e);
+	err_release(&e);
+	address_add(&msg, b->gateway_index, AF_INET6, link_local, 64);
+	op_send(op, b->k->rt, &msg, "ipv6", "give the gateway of bridge `%s` an address", b->base.name);
+}
+
+static void make_gateway(struct kernel_bridge *b, const struct net_address *a, struct kernel_op *op)
+{
+	struct kernel_port *p = xcalloc(1, sizeof(*p));
+	struct nlbuf msg = NLBUF_INIT;
 
 	p->base.bridge = &b->base;
 	p->base.name = xasprintf("the host's side of %s", b->base.name);
@@ -66,13 +86,7 @@ static void make_gateway(struct kernel_bridge *b, const struct net_address *a, s
 
 	link_new_veth(&msg, p->index, p->ifname, b->gateway_index, b->gateway_ifname, -1, p->base.mac);
 	op_send(op, b->k->rt, &msg, "veth", "make the gateway of bridge `%s`", b->base.name);
-	if (a->has6) {
-		snprintf(sysctl, sizeof(sysctl), "ipv6/conf/%s/disable_ipv6", b->gateway_ifname);
-		rc = netns_sysctl(b->k->ns, sysctl, "0", &e);
-		if (rc && rc != -ENOENT)
-			op_fail(op, &e);
-		err_release(&e);
-	}
+	gateway_sync(b->k, op);
 	link_up(&msg, b->gateway_index, 0);
 	op_send(op, b->k->rt, &msg, NULL, "bring up the gateway of bridge `%s`", b->base.name);
 	link_up(&msg, p->index, b->index);
@@ -95,6 +109,8 @@ void kernel_set_gateway(struct net_bridge *base, const struct net_address *a, st
 		change_addresses(b, false, op);
 	else
 		make_gateway(b, a, op);
+	if (a->has6 && !b->address.has6)
+		enable_ipv6(b, op);
 	b->address = *a;
 	change_addresses(b, true, op);
 	op_end(op);
@@ -132,15 +148,41 @@ static void add_uplink(struct nft_batch *t, struct kernel_net *k, int out)
 	nft_add(t, r);
 }
 
+/* A bridge hears nothing of the host's side but what it is asked. */
+static void add_silence(struct nft_batch *t)
+{
+	struct nftnl_rule *r;
+
+	nft_new_base(t, QUIET, "filter", NF_INET_LOCAL_OUT, 0, NF_ACCEPT, NULL);
+	for (size_t i = 0; i < sizeof(mld); i++) {
+		r = nft_rule(t, QUIET);
+		nft_icmp6_is(r, mld[i]);
+		nft_verdict(r, NF_DROP, NULL);
+		nft_add(t, r);
+	}
+}
+
+static void forward(struct kernel_net *k, struct kernel_op *op)
+{
+	struct err e = ERR_INIT;
+
+	k->forwards = true;
+	if (netns_sysctl(k->ns, "ipv4/ip_forward", "1", &e))
+		op_fail(op, &e);
+	/* There may be no IPv6 at all. */
+	netns_sysctl(k->ns, "ipv6/conf/all/forwarding", "1", NULL);
+	err_release(&e);
+}
+
 void gateway_sync(struct kernel_net *k, struct kernel_op *op)
 {
 	struct kernel_route *route;
-	struct err e = ERR_INIT;
 	struct nft_batch t;
 
 	nft_begin(&t, NFPROTO_INET, RULES_TABLE);
 	nft_new_table(&t, false);
 	nft_flush(&t);
+	add_silence(&t);
 	nft_new_base(&t, FORWARD, "filter", NF_INET_FORWARD, 0, NF_DROP, NULL);
 	TAILQ_FOREACH(route, &k->routes, entry) {
 		add_way(&t, route->a->gateway_index, route->b->gateway_index, false);
@@ -151,14 +193,8 @@ void gateway_sync(struct kernel_net *k, struct kernel_op *op)
 	nft_end(&t);
 	op_send(op, k->nft, &t.msg, k->uplink ? "nf_tables, nft_ct, nft_chain_nat or nft_masq" : "nf_tables",
 		"write the rules between bridges");
-	if (k->forwards)
-		return;
-	k->forwards = true;
-	if (netns_sysctl(k->ns, "ipv4/ip_forward", "1", &e))
-		op_fail(op, &e);
-	/* There may be no IPv6 at all. */
-	netns_sysctl(k->ns, "ipv6/conf/all/forwarding", "1", NULL);
-	err_release(&e);
+	if (!k->forwards && (k->uplink || !TAILQ_EMPTY(&k->routes)))
+		forward(k, op);
 }
 
 static struct kernel_route *find_route(struct kernel_net *k, struct kernel_bridge *a, struct kernel_bridge *b)
@@ -217,8 +253,7 @@ void gateway_free(struct kernel_bridge *b, struct kernel_op *op)
 	while ((route = find_route(b->k, b, NULL)))
 		drop_route(b->k, route);
 	uplink_leave(b, op);
-	if (b->k->forwards)
-		gateway_sync(b->k, op);
+	gateway_sync(b->k, op);
 	b->gateway = NULL;
 	kernel_forget_port(p);
 	TAILQ_REMOVE(&b->ports, p, entry);

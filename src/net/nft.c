@@ -196,15 +196,29 @@ void nft_mark_is(struct nftnl_rule *r, uint32_t mark)
 	meta_is(r, NFT_META_MARK, NFT_CMP_EQ, mark);
 }
 
-void nft_source4(struct nftnl_rule *r, const uint8_t address[4])
+static void payload_is(struct nftnl_rule *r, uint32_t base, uint32_t offset, const void *data, uint32_t size)
 {
 	struct nftnl_expr *x = put(r, "payload");
 
-	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
-	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_OFFSET, 12);
-	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_LEN, 4);
+	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_BASE, base);
+	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
+	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_LEN, size);
 	nftnl_expr_set_u32(x, NFTNL_EXPR_PAYLOAD_DREG, REG);
-	compare(r, NFT_CMP_EQ, address, 4);
+	compare(r, NFT_CMP_EQ, data, size);
+}
+
+void nft_source4(struct nftnl_rule *r, const uint8_t address[4])
+{
+	payload_is(r, NFT_PAYLOAD_NETWORK_HEADER, 12, address, 4);
+}
+
+void nft_icmp6_is(struct nftnl_rule *r, uint8_t type)
+{
+	uint8_t icmp6 = IPPROTO_ICMPV6;
+
+	load_meta(r, NFT_META_L4PROTO);
+	compare(r, NFT_CMP_EQ, &icmp6, sizeof(icmp6));
+	payload_is(r, NFT_PAYLOAD_TRANSPORT_HEADER, 0, &type, sizeof(type));
 }
 
 void nft_replies_only(struct nftnl_rule *r)

@@ -42,6 +42,7 @@ void nft_not_oif(struct nftnl_rule *r, int index);
 void nft_mark_is(struct nftnl_rule *r, uint32_t mark);
 void nft_source4(struct nftnl_rule *r, const uint8_t address[4]);
 void nft_replies_only(struct nftnl_rule *r);	/* of connections that were let through */
+void nft_icmp6_is(struct nftnl_rule *r, uint8_t type);
 void nft_chance(struct nftnl_rule *r, double p);
 
 /* What is done. */
