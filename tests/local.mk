@@ -55,6 +55,7 @@ UNIT_TESTS = \
 	tests/unit/testfile_test \
 	tests/unit/toml_test \
 	tests/unit/units_test \
+	tests/unit/usernet_test \
 	tests/unit/vm_test \
 	tests/unit/wait_test \
 	tests/unit/wire_test

@@ -17,16 +17,17 @@
 /* Without latency a frame that is to be reordered is held back; with latency it goes ahead of the others. */
 #define HOLD_BACK_NS (10 * INT64_C(1000000))
 
-/* The settings that can match a frame, by who is named. */
+/* The settings that can match a frame, by who is named. Rates of whom it comes from, and of the whole bridge, are
+ * queues at the entrance: a broadcast goes through them once. */
 enum level { WHOLE, FROM, TO, PAIR, LEVELS };
 enum decision { LOSS, DUPLICATE, REORDER, CORRUPT, JITTER, CORRUPT_WHERE, DECISIONS };
-enum stage { ENTRANCE_PORT, ENTRANCE_FROM, ENTRANCE_END, PATH_PAIR, PATH_WHOLE, PATH_TO, PATH_DELAY, PATH_END };
+enum stage { ENTRANCE_PORT, ENTRANCE_FROM, ENTRANCE_WHOLE, ENTRANCE_END, PATH_PAIR, PATH_TO, PATH_DELAY, PATH_END };
 
 struct rule {
 	TAILQ_ENTRY(rule) entry;
 	struct swport *from, *to;
 	struct net_impairment set;
-	struct bucket bucket;		/* not of the whole bridge's: that has one for each receiver */
+	struct bucket bucket;
 };
 
 /* An ordered pair of ports that had frames. */
@@ -38,7 +39,6 @@ struct path {
 
 struct end {				/* of one slot */
 	struct bucket entrance;		/* nic:set_rate */
-	struct bucket whole;		/* the bridge's rate, to this port */
 	struct path **paths;		/* by the receiver's slot */
 	unsigned npaths;
 };
@@ -219,11 +219,12 @@ static struct bucket *bucket_at(struct emulator *e, const struct waiting *w)
 	case ENTRANCE_FROM:
 		r = find_rule(e, w->from, NULL);
 		break;
+	case ENTRANCE_WHOLE:
+		r = find_rule(e, NULL, NULL);
+		break;
 	case PATH_PAIR:
 		r = path_of(e, w->from, w->to)->rules[PAIR];
 		break;
-	case PATH_WHOLE:
-		return &end_of(e, w->to)->whole;
 	case PATH_TO:
 		r = path_of(e, w->from, w->to)->rules[TO];
 		break;
@@ -242,6 +243,8 @@ static void replan(struct emulator *e, const struct bucket *changed, int64_t now
 	size_t kept = 0, n = e->nheap;
 	struct waiting *all = e->heap;
 
+	if (n == 0)
+		return;
 	qsort(all, n, sizeof(*all), by_time);
 	for (size_t i = 0; i < n; i++) {
 		struct waiting w = all[i], behind = w;
@@ -271,7 +274,7 @@ static void count_entrances(struct emulator *e)
 	for (unsigned i = 0; i < e->nends; i++)
 		e->entrances += e->ends[i].entrance.bps > 0;
 	TAILQ_FOREACH(r, &e->rules, entry)
-		e->entrances += r->from && !r->to && r->set.rate_bps > 0;
+		e->entrances += !r->to && r->set.rate_bps > 0;
 }
 
 static void set_bucket(struct emulator *e, struct bucket *b, uint64_t bps, uint64_t burst, int64_t now)
@@ -294,11 +297,7 @@ void emulator_set(struct emulator *e, struct swport *from, struct swport *to, co
 		e->generation++;
 	}
 	r->set = *i;
-	if (from || to)
-		set_bucket(e, &r->bucket, i->rate_bps, i->burst_bytes, now);
-	else
-		for (unsigned s = 0; s < e->nends; s++)
-			set_bucket(e, &e->ends[s].whole, i->rate_bps, i->burst_bytes, now);
+	set_bucket(e, &r->bucket, i->rate_bps, i->burst_bytes, now);
 	if (net_impairment_is_zero(i)) {
 		TAILQ_REMOVE(&e->rules, r, entry);
 		free(r);
@@ -500,13 +499,8 @@ void emulator_enter(struct emulator *e, struct swport *from, struct frame *f, in
 void emulator_pass(struct emulator *e, struct swport *from, struct swport *to, struct frame *f, int64_t now)
 {
 	struct path *p = path_of(e, from, to);
-	struct bucket *whole = &end_of(e, to)->whole;
-	struct rule *r = p->rules[WHOLE];
 	unsigned copies;
 
-	/* A port that came after the rule. */
-	if (r && whole->bps != r->set.rate_bps)
-		bucket_set(whole, r->set.rate_bps, r->set.burst_bytes, now);
 	frame_ref(f);
 	copies = decide(p, &f);
 	if (copies == 0)

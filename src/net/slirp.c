@@ -17,6 +17,8 @@
 
 #include "net/slirp.h"
 
+#define CLOCK_NS (100 * INT64_C(1000000))	/* how far libslirp's clock may be behind */
+
 static ssize_t send_packet_cb(const void *buf, size_t len, void *opaque);
 static void guest_error_cb(const char *msg, void *opaque);
 static int64_t clock_cb(void *opaque);
@@ -60,6 +62,7 @@ struct slirpnet {
 	int nwatched;
 	struct answers answers, output;	/* output: packets for guests, for the end of the pump */
 	struct event *timer;
+	int64_t clock;			/* what libslirp takes for now; it looks only when it polls */
 	bool pending, closed;		/* pump is deferred */
 };
 
@@ -218,6 +221,15 @@ static int revents_cb(int fd, void *opaque)
 	return fd >= 0 && fd < s->nwatched && s->watched[fd] ? s->watched[fd]->ready : 0;
 }
 
+static void poll_now(struct slirpnet *s)
+{
+	slirp_pollfds_poll(s->stack, 0, revents_cb, s);
+	for (int i = 0; i < s->nwatched; i++)
+		if (s->watched[i])
+			s->watched[i]->ready = 0;
+	s->clock = now_ns();
+}
+
 static void watch(struct slirpnet *s, int fd)
 {
 	struct watched *w = s->watched[fd];
@@ -247,7 +259,7 @@ static void fill(struct slirpnet *s)
 
 	for (int i = 0; i < s->nwatched; i++)
 		if (s->watched[i])
-			s->watched[i]->wanted = s->watched[i]->ready = 0;
+			s->watched[i]->wanted = 0;
 	slirp_pollfds_fill(s->stack, &timeout, add_poll_cb, s);
 	for (int i = 0; i < s->nwatched; i++)
 		if (s->watched[i])
@@ -295,7 +307,7 @@ static void pump(void *arg)
 	}
 	/* Also sends what waited for an answer. */
 	give_answers(s);
-	slirp_pollfds_poll(s->stack, 0, revents_cb, s);
+	poll_now(s);
 	fill(s);
 	if (!TAILQ_EMPTY(&s->answers))
 		wake(s);
@@ -337,6 +349,9 @@ static void input(struct router_uplink *u, const struct packet *p)
 	struct slirpnet *s = (struct slirpnet *)u;
 	struct frame *f = frame_new(FRAME_HEADER + p->len);
 
+	/* A connection that starts at a time long past would be over at once. */
+	if (now_ns() - s->clock > CLOCK_NS)
+		poll_now(s);
 	memset(f->data, 0, FRAME_HEADER);
 	f->data[0] = 0x52;		/* any address of its own will do */
 	f->data[1] = 0x55;

@@ -162,6 +162,14 @@ static void into_switch(struct user_bridge *b, struct swport *from, struct frame
 	switch_input(from, f, now);
 }
 
+static void enter(struct user_bridge *b, struct swport *from, struct frame *f)
+{
+	if (emulator_at_entrances(b->emulator))
+		emulator_enter(b->emulator, from, f, b->now);
+	else
+		into_switch(b, from, f, b->now);
+}
+
 static void port_input_cb(void *arg, struct frame *const *frames, unsigned n)
 {
 	struct user_port *p = arg;
@@ -178,10 +186,7 @@ static void port_input_cb(void *arg, struct frame *const *frames, unsigned n)
 		b->counters.rx_bytes += f->len;
 		if (!TAILQ_EMPTY(&b->taps))
 			show(b, &p->base, f);
-		if (emulator_at_entrances(b->emulator))
-			emulator_enter(b->emulator, &p->sp, f, b->now);
-		else
-			into_switch(b, &p->sp, f, b->now);
+		enter(b, &p->sp, f);
 	}
 	b->busy = false;
 	finish(b);
@@ -408,14 +413,14 @@ static void set_blocks(struct net_bridge *base, const struct net_block *blocks, 
 
 /* ---- the gateway ---- */
 
-/* From the router: its port's frames go through the switch like any other. */
+/* From the router: its frames go through the switch like a guest's. */
 static void router_send_cb(void *arg, struct frame *f)
 {
 	struct user_bridge *b = arg;
 
 	if (!b->busy)
 		start(b);
-	into_switch(b, &b->gateway, f, b->now);
+	enter(b, &b->gateway, f);
 	finish_later(b);
 }
 
