@@ -1,6 +1,6 @@
 -- Labs: graphs of VMs, bridges and sub-labs, and the scopes of tests, each with a lab of its own.
 
-local core = ...
+local core, network = ...
 
 local raise = core.raise
 local RESERVED = {}		-- method names; filled at the end
@@ -19,7 +19,7 @@ local mt = { __name = "Lab" }
 
 local function new_lab(name, parent)
 	local lab = core.object(mt)
-	state[lab] = { name = name, parent = parent, vms = {}, labs = {}, ids = {}, unnamed = 0 }
+	state[lab] = { name = name, parent = parent, vms = {}, bridges = {}, labs = {}, ids = {}, unnamed = 0 }
 	return lab
 end
 
@@ -72,15 +72,26 @@ local function lookup(lab, kind, name)
 	return found
 end
 
+-- The bridge of that name that is not closed.
+local function open_bridge(s, name)
+	local b = s.bridges[name]
+	return b and network.is_open(b) and b or nil
+end
+
+local function lookup_bridge(lab, name)
+	local s = state[lab]
+	return open_bridge(s, name) or s.falls_through and open_bridge(state[s.falls_through], name)
+end
+
 local function check_free(lab, what, name)
 	local s = state[lab]
-	if s.vms[name] or s.labs[name] then
+	if s.vms[name] or s.labs[name] or open_bridge(s, name) then
 		raise(("%s: %s is already declared in this lab"):format(what, quoted(name)))
 	end
 	local file = s.falls_through and state[s.falls_through]
-	if file and (file.vms[name] or file.labs[name]) then
-		raise(("%s: %s is already declared at file scope; use provium:vm(\"%s\") to reuse it"):format(what,
-			quoted(name), name))
+	if file and (file.vms[name] or file.labs[name] or open_bridge(file, name)) then
+		raise(("%s: %s is already declared at file scope; use provium:%s(\"%s\") to reuse it"):format(what,
+			quoted(name), file.vms[name] and "vm" or file.labs[name] and "lab" or "bridge", name))
 	end
 end
 
@@ -135,14 +146,39 @@ method("lab", function(lab, name)
 	return s.labs[name]
 end)
 
+-- Gets or makes a bridge.
+method("bridge", function(lab, name, options)
+	local found = type(name) == "string" and lookup_bridge(lab, name) or nil
+	if not found then
+		check_name("bridge", name)
+		check_free(lab, "bridge", name)
+	end
+	local s = state[lab]
+	local place = {}
+	local ok, b = pcall(network.bridge, found, name, options, place, function(vm)
+		return lookup(resolve(provium), "vms", vm) or lookup(lab, "vms", vm)
+	end, function(new)
+		s.bridges[name] = new
+	end)
+	if not ok then
+		if not found and s.bridges[name] == place.bridge then
+			s.bridges[name] = nil
+		end
+		error(b, 0)
+	end
+	return b
+end)
+
 -- What a value that include() or remove() takes is: kind, name.
 local function member_kind(x)
 	if state[x] then
 		return "labs", state[x].name
 	elseif core.is_vm(x) then
 		return "vms", x:name()
+	elseif network.state[x] then
+		return "bridges", x:name()
 	end
-	raise(("expected a VM, a lab, or an array of them, got a %s"):format(type(x)))
+	raise(("expected a VM, a bridge, a lab, or an array of them, got a %s"):format(type(x)))
 end
 
 local function is_ancestor(candidate, lab)
@@ -187,20 +223,31 @@ method("remove", function(lab, x)
 		if type(member) ~= "string" then
 			name = select(2, member_kind(member))
 		end
-		if not s.vms[name] and not s.labs[name] then
+		if not s.vms[name] and not s.labs[name] and not open_bridge(s, name) then
 			raise(("remove: no member named %s in this lab"):format(quoted(name)))
 		end
 		doomed[#doomed + 1] = name
 	end
 	for _, name in ipairs(doomed) do
-		s.vms[name], s.labs[name] = nil, nil
+		s.vms[name], s.labs[name], s.bridges[name] = nil, nil, nil
 	end
 end)
+
+local function open_bridges(s)
+	local names = {}
+	for _, name in ipairs(sorted(s.bridges)) do
+		names[#names + 1] = open_bridge(s, name) and name or nil
+	end
+	return names
+end
 
 method("members", function(lab)
 	local s, list = state[lab], {}
 	for _, name in ipairs(sorted(s.vms)) do
 		list[#list + 1] = { name = name, kind = "vm" }
+	end
+	for _, name in ipairs(open_bridges(s)) do
+		list[#list + 1] = { name = name, kind = "bridge" }
 	end
 	for _, name in ipairs(sorted(s.labs)) do
 		list[#list + 1] = { name = name, kind = "sub_lab" }
@@ -210,6 +257,7 @@ method("members", function(lab)
 end)
 
 method("vm_names", function(lab) return sorted(state[lab].vms) end)
+method("bridge_names", function(lab) return open_bridges(state[lab]) end)
 method("sub_lab_names", function(lab) return sorted(state[lab].labs) end)
 method("name", function(lab) return state[lab].name end)
 method("pack", function(_, ...) return string.pack(...) end)
@@ -380,7 +428,7 @@ function mt.__index(lab, key)
 		return nil
 	end
 	lab = resolve(lab)
-	return lookup(lab, "vms", key) or lookup(lab, "labs", key)
+	return lookup(lab, "vms", key) or lookup_bridge(lab, key) or lookup(lab, "labs", key)
 end
 
 function mt.__newindex(lab, key, value)

@@ -4,6 +4,7 @@ LUA_FILES = \
 	lua/api.lua \
 	lua/asserts.lua \
 	lua/batch.lua \
+	lua/bridge.lua \
 	lua/clock.lua \
 	lua/compat.lua \
 	lua/config.lua \
@@ -12,9 +13,12 @@ LUA_FILES = \
 	lua/fixtures.lua \
 	lua/framework.lua \
 	lua/host.lua \
+	lua/impair.lua \
 	lua/lab.lua \
 	lua/labsnapshot.lua \
 	lua/modules.lua \
+	lua/nic.lua \
+	lua/pcap.lua \
 	lua/power.lua \
 	lua/process.lua \
 	lua/registry.lua \

@@ -8,6 +8,8 @@ local Stream = core.Stream
 local raise = core.raise
 local length, peek, take, find = Stream.length, Stream.peek, Stream.take, Stream.find
 local more, failure, is_open = Stream.more, Stream.failure, Stream.is_open
+core.stream_length, core.stream_take, core.stream_peek, core.stream_more = length, take, peek, more
+core.stream_kind, core.stream_is_open = Stream.kind, is_open
 
 -- Not for tests: only what lua.md names stays a method.
 for _, name in ipairs({ "length", "peek", "take", "find", "more", "failure", "is_open" }) do

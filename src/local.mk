@@ -88,6 +88,8 @@ libprovium_a_SOURCES = \
 	src/ops/args.c \
 	src/ops/args.h \
 	src/ops/boot.c \
+	src/ops/bridge.c \
+	src/ops/capture.c \
 	src/ops/command.c \
 	src/ops/command.h \
 	src/ops/commandargs.c \
@@ -96,11 +98,14 @@ libprovium_a_SOURCES = \
 	src/ops/files.c \
 	src/ops/fixture.c \
 	src/ops/guest.h \
+	src/ops/guestnet.c \
 	src/ops/host.c \
 	src/ops/json.c \
 	src/ops/jsondecode.c \
 	src/ops/latch.c \
 	src/ops/msgpack.c \
+	src/ops/network.h \
+	src/ops/nic.c \
 	src/ops/openers.h \
 	src/ops/ops.h \
 	src/ops/power.c \

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "ops/args.h"
-#include "ops/openers.h"
+#include "ops/network.h"
 #include "ops/signals.h"
 
 static void (*const openers[])(lua_State *L);
@@ -119,6 +119,7 @@ void ops_close(struct state *s)
 	struct ops_file *f = state_user(s);
 
 	state_free(s);
+	filenet_free(f->net);
 	scope_free(f->scope);
 	free(f);
 }
@@ -373,6 +374,10 @@ static const luaL_Reg core_functions[] = {
 };
 
 static void (*const openers[])(lua_State *L) = {
+	ops_open_bridge,
+	ops_open_nic,
+	ops_open_guestnet,
+	ops_open_capture,
 	ops_open_sleep,
 	ops_open_task,
 	ops_open_scope,

@@ -4,7 +4,7 @@
 #ifndef PROVIUM_GUEST_H
 #define PROVIUM_GUEST_H
 
-#include "ops/target.h"
+#include "ops/network.h"
 
 /*
  * Belongs to the scope it was made in, and is anchored in the registry until that scope has killed
@@ -18,6 +18,7 @@ struct guest {
 	struct lease *lease;
 	struct undo undo;
 	struct vm_listener listener;
+	struct guestnet *net;
 	lua_State *L;			/* the state's main thread */
 	bool reported;			/* vm_spawned was told, vm_gone was not */
 	size_t console_consumed;	/* how far console:expect has matched in the log */

@@ -10,6 +10,7 @@
 struct ops_file {
 	struct ops_env *env;
 	struct scope *scope;		/* owned: closed by src/run, freed by ops_close */
+	struct filenet *net;		/* its networks, NULL before the first bridge (bridge.c) */
 	int64_t pool_waited_ns;		/* time in which every boot so far waited for the pool */
 	int64_t pool_waiting_since;	/* 0 when nothing waits */
 	unsigned pool_waiting;
@@ -39,6 +40,10 @@ void ops_new_type(lua_State *L, const char *type, const char *name, lua_CFunctio
 void ops_add_target_ops(lua_State *L, const luaL_Reg *ops);
 
 /* Each puts its functions into the table `core`, which is on top of the stack and stays there. */
+void ops_open_bridge(lua_State *L);
+void ops_open_nic(lua_State *L);
+void ops_open_guestnet(lua_State *L);
+void ops_open_capture(lua_State *L);
 void ops_open_sleep(lua_State *L);
 void ops_open_task(lua_State *L);
 void ops_open_scope(lua_State *L);

@@ -37,6 +37,8 @@ struct ops_env {
 	/* Why this test is left out ("filtered: did not match --tag (smoke)"), or NULL. meta is at index meta
 	 * (a table or nil). The text is valid until the next call. */
 	const char *(*select)(void *arg, lua_State *L, const char *name, int meta);
+	/* A line for the user; the same text is shown once only. */
+	void (*notice)(void *arg, const char *text);
 	/* One thing that happened, its fields in the table at index t: test_started, test_passed, test_failed,
 	 * test_skipped, chunk_error (run.md). */
 	void (*report)(void *arg, lua_State *L, const char *kind, int t);

@@ -129,6 +129,7 @@ static const struct known_request known_requests[] = {
 	{ "syscall", false, NULL }, { "ioctl", false, NULL }, { "read_mem", false, NULL }, { "write_mem", false, NULL },
 	{ "clock_get", false, NULL }, { "clock_set", false, NULL }, { "sleep", false, NULL },
 	{ "batch", false, NULL }, { "load_module", false, NULL },
+	{ "net_configure", false, NULL }, { "net_names", false, NULL },
 	{ "worker_spawn", true, &undo_worker }, { "worker_join", true, NULL }, { "worker_signal", true, NULL },
 	{ NULL, false, NULL },
 };

@@ -9,6 +9,7 @@
 #include "ops/guest.h"
 
 static void state_changed_cb(struct vm_listener *l, struct vm *vm, enum vm_state from, enum vm_state to);
+static void up_cb(struct vm_listener *l, struct vm *vm);
 static void killed_cb(void *arg, const struct err *e);
 
 #define VM_TYPE "provium.VM"
@@ -70,6 +71,24 @@ static void state_changed_cb(struct vm_listener *l, struct vm *vm, enum vm_state
 	g->reported = false;
 }
 
+static void up_cb(struct vm_listener *l, struct vm *vm)
+{
+	struct guest *g = (struct guest *)((char *)l - offsetof(struct guest, listener));
+
+	(void)vm;
+	guestnet_up(g->net);
+}
+
+struct guestnet *vm_guestnet(lua_State *L, int arg)
+{
+	return check_guest(L, arg)->net;
+}
+
+struct scope *vm_scope(lua_State *L, int arg)
+{
+	return check_guest(L, arg)->undo.scope;
+}
+
 const unsigned *vm_streams(lua_State *L, int arg)
 {
 	return &check_guest(L, arg)->mux.open_streams;
@@ -94,6 +113,7 @@ static void guest_undo(struct undo *u)
 {
 	struct guest *g = (struct guest *)((char *)u - offsetof(struct guest, undo));
 
+	guestnet_drop_cards(g->net);
 	vm_kill(g->target.vm, killed_cb, g);
 }
 
@@ -119,7 +139,9 @@ static int core_vm_new(lua_State *L)
 	g->target.mux = &g->mux;
 	g->target.vm = vm_new(f->env->vmm, name, f->env->profile(f->env->arg, luaL_checkstring(L, 2)));
 	g->mux.vm = g->target.vm;
+	g->net = guestnet_new(&g->target);
 	g->listener.changed = state_changed_cb;
+	g->listener.up = up_cb;
 	vm_listen(g->target.vm, &g->listener);
 	scope_add(scope, &g->undo, RANK_VM, guest_undo);
 	lua_pushvalue(L, -1);
@@ -137,6 +159,7 @@ static int guest_gc(lua_State *L)
 	scope_remove(&g->undo);
 	guest_drop_lease(g);
 	vm_unlisten(g->target.vm, &g->listener);
+	guestnet_free(g->net);
 	vm_free(g->target.vm);
 	vm_options_release(&g->options);
 	vm_options_release(&g->booted_with);

@@ -50,6 +50,18 @@ struct testfile {
 
 /* ---- what the Lua face asks for ---- */
 
+/* All files of a run come to the same conclusions about the host. */
+static void env_notice(void *arg, const char *text)
+{
+	static char last[1024];
+
+	(void)arg;
+	if (strncmp(last, text, sizeof(last) - 1) == 0)
+		return;
+	snprintf(last, sizeof(last), "%s", text);
+	fprintf(stderr, "provium: %s\n", text);
+}
+
 static const struct profile *env_profile(void *arg, const char *name)
 {
 	struct testfile *f = arg;
@@ -592,6 +604,7 @@ static void finish(void *arg)
 }
 
 static const struct ops_env env_functions = {
+	.notice = env_notice,
 	.profile = env_profile,
 	.profile_names = env_profile_names,
 	.lease_new = env_lease_new,
