@@ -34,6 +34,7 @@ UNIT_TESTS = \
 	tests/unit/json_test \
 	tests/unit/loop_test \
 	tests/unit/modules_test \
+	tests/unit/netem_test \
 	tests/unit/nethost_test \
 	tests/unit/netkernel_test \
 	tests/unit/netlink_test \

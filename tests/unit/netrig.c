@@ -179,3 +179,61 @@ unsigned netrig_pass(struct netrig *r, int from_fd, unsigned from, int to_fd, un
 		came++;
 	return came;
 }
+
+/* ---- a bridge with three guests ---- */
+
+int netlan_setup(void **state)
+{
+	struct netlan *w = calloc(1, sizeof(*w));
+
+	netrig_open(&w->r);
+	w->lan = netrig_bridge(&w->r, "lan");
+	for (unsigned i = 1; i <= 3; i++) {
+		w->p[i] = netrig_port(&w->r, w->lan, i);
+		w->fd[i] = net_port_fd(w->p[i]);
+		assert_true(w->fd[i] >= 0);
+	}
+	/* So that the bridge knows where everybody is. */
+	for (unsigned i = 1; i <= 3; i++) {
+		assert_true(netrig_send(w->fd[i], i, 0, 0, 60));
+		for (unsigned j = 1; j <= 3; j++)
+			assert_int_equal(netrig_receive_within(&w->r, w->fd[j], i == j ? 0 : NETLAN_LONG, NULL), i != j);
+	}
+	*state = w;
+	return 0;
+}
+
+int netlan_teardown(void **state)
+{
+	struct netlan *w = *state;
+
+	netrig_close(&w->r);
+	free(w);
+	return 0;
+}
+
+bool netlan_passes(struct netlan *w, unsigned from, unsigned to)
+{
+	static uint64_t number;
+	uint64_t got = 0;
+
+	assert_true(netrig_send(w->fd[from], from, to, ++number, 100));
+	if (!netrig_receive_within(&w->r, w->fd[to], NETLAN_SOON, &got))
+		return false;
+	assert_int_equal(got, number);
+	return true;
+}
+
+void netlan_impair(struct netlan *w, unsigned from, unsigned to, struct net_impairment i)
+{
+	net_impair(w->lan, w->p[from], w->p[to], &i, netrig_done, &w->r);
+	netrig_ok(&w->r);
+}
+
+void netlan_about(unsigned got, unsigned n, double p)
+{
+	double expected = n * p, variance = n * p * (1 - p), off = got - expected;
+
+	if (off * off > 25 * variance)
+		fail_msg("%u of %u, expected about %.0f", got, n, expected);
+}

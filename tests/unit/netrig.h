@@ -53,4 +53,25 @@ bool netrig_receive_within(struct netrig *r, int fd, int64_t ns, uint64_t *numbe
 /* Sends n frames, a few at a time, and counts what arrives within ns after the last. */
 unsigned netrig_pass(struct netrig *r, int from_fd, unsigned from, int to_fd, unsigned to, unsigned n, int64_t ns);
 
+/* ---- a bridge with three guests, which know one another ---- */
+
+#define NETLAN_SOON INT64_C(200000000)	/* nothing comes: long after everything has */
+#define NETLAN_LONG INT64_C(20000000000)
+
+struct netlan {
+	struct netrig r;
+	struct net_bridge *lan;
+	struct net_port *p[4];		/* from 1 */
+	int fd[4];
+};
+
+int netlan_setup(void **state);
+int netlan_teardown(void **state);
+/* Whether a frame arrives. */
+bool netlan_passes(struct netlan *w, unsigned from, unsigned to);
+/* from or to 0: any. */
+void netlan_impair(struct netlan *w, unsigned from, unsigned to, struct net_impairment i);
+/* Fails the test when got is not within five standard deviations of n * p: one run in two million is outside. */
+void netlan_about(unsigned got, unsigned n, double p);
+
 #endif
