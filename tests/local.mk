@@ -35,6 +35,7 @@ UNIT_TESTS = \
 	tests/unit/loop_test \
 	tests/unit/modules_test \
 	tests/unit/netem_test \
+	tests/unit/netcapture_test \
 	tests/unit/nethost_test \
 	tests/unit/netkernel_test \
 	tests/unit/netlink_test \

@@ -1,8 +1,9 @@
 /*
  * Captures: frames of a bridge or port as bytes of a pcap file.
  *
- * The source (a tap of the user backend, libpcap for the kernel's) puts frames into a buffer; at the end of the turn
- * the receiver gets it, as long as it wants to. A file of nanoseconds, Ethernet.
+ * The source (a tap of the user backend, a packet socket for the kernel's) brings frames; those that pass libpcap's
+ * filter go into a buffer, and at the end of the turn the receiver gets it, as long as it wants to. A file of
+ * nanoseconds, Ethernet.
  */
 #include <errno.h>
 #include <limits.h>
@@ -92,12 +93,15 @@ static void flush_cb(void *arg)
 
 void capture_frame(struct net_capture *c, int64_t realtime_ns, const void *data, size_t caplen, size_t len)
 {
+	struct pcap_pkthdr looked = { .caplen = (bpf_u_int32)caplen, .len = (bpf_u_int32)len };
 	struct record_header h = {
 		.seconds = (uint32_t)(realtime_ns / 1000000000),
 		.nanoseconds = (uint32_t)(realtime_ns % 1000000000),
 		.length = (uint32_t)len,
 	};
 
+	if (c->filtered && pcap_offline_filter(&c->program, &looked, data) == 0)
+		return;
 	if (caplen > c->snaplen)
 		caplen = c->snaplen;
 	h.captured = (uint32_t)caplen;
@@ -113,11 +117,8 @@ void capture_frame(struct net_capture *c, int64_t realtime_ns, const void *data,
 static void tap_cb(struct user_tap *t, const void *data, size_t len)
 {
 	struct net_capture *c = (struct net_capture *)((char *)t - offsetof(struct net_capture, tap));
-	struct pcap_pkthdr h = { .caplen = (bpf_u_int32)len, .len = (bpf_u_int32)len };
 	struct timespec ts;
 
-	if (c->filtered && pcap_offline_filter(&c->program, &h, data) == 0)
-		return;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	capture_frame(c, (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec, data, len, len);
 }
@@ -139,10 +140,12 @@ static int compile(struct net_capture *c, const char *filter, struct err *e)
 	return rc;
 }
 
-static int start(struct net_capture *c, struct err *e)
+static int start(struct net_capture *c, const char *filter, struct err *e)
 {
 	if (net_bridge_backend(c->bridge) == NET_KERNEL) {
-		c->live = live_open(c->loop, c->bridge, c->port, c->filtered ? &c->program : NULL, c->snaplen, c, e);
+		/* The kernel takes VLAN tags off before it filters; then only we can. */
+		c->live = live_open(c->loop, c->bridge, c->port, c->filtered && !strstr(filter, "vlan") ?
+			&c->program : NULL, c, e);
 		return c->live ? 0 : -EIO;
 	}
 	c->tap = (struct user_tap){ .port = c->port, .frame = tap_cb };
@@ -171,7 +174,7 @@ struct net_capture *net_capture_new(struct net_bridge *b, struct net_port *port,
 	c->snaplen = snaplen > 0 && snaplen <= SNAPLEN ? snaplen : SNAPLEN;
 	c->kept = evbuffer_new();
 	INVARIANT(c->kept);
-	if ((filter && compile(c, filter, e) < 0) || start(c, e) < 0) {
+	if ((filter && compile(c, filter, e) < 0) || start(c, filter, e) < 0) {
 		free_now(c);
 		return NULL;
 	}

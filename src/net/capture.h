@@ -9,7 +9,7 @@
 
 #include "net/backend.h"
 
-/* A frame that passed the filter. caplen bytes of len. */
+/* A frame, of which caplen bytes of len are there; it has to pass the filter. */
 void capture_frame(struct net_capture *c, int64_t realtime_ns, const void *data, size_t caplen, size_t len);
 /* The source broke. */
 void capture_broke(struct net_capture *c, const struct err *e);
@@ -18,9 +18,10 @@ void capture_broke(struct net_capture *c, const struct err *e);
 
 struct live;
 
-/* Opens the interface of the bridge or port; filter may be NULL. NULL and *e. */
+/* Opens the interface of the bridge or port. filter: for the kernel, so that the rest need not be read; may be NULL.
+ * NULL and *e. */
 struct live *live_open(struct loop *l, struct net_bridge *b, struct net_port *port, struct bpf_program *filter,
-	unsigned snaplen, struct net_capture *c, struct err *e);
+	struct net_capture *c, struct err *e);
 uint64_t live_dropped(struct live *v);
 /* Takes what has arrived, then closes. */
 void live_close(struct live *v);
