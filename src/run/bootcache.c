@@ -200,14 +200,14 @@ static void got_cb(void *arg, struct cache_hold *h, bool built, const struct err
 {
 	struct cached_boot *b = arg;
 
-	(void)built;
+	(void)built, (void)e;
 	cache_request_free(b->request);
 	b->request = NULL;
 	b->hold = h;
-	if (e)
-		boot_cold(b);
-	else
+	if (h)
 		restore(b);
+	else
+		boot_cold(b);
 }
 
 /* ---- this boot makes it ---- */

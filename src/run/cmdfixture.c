@@ -106,10 +106,11 @@ static void got_cb(void *arg, struct cache_hold *h, bool built, const struct err
 {
 	struct work *w = arg;
 
+	if (e)
+		err_copy(&w->err, e);	/* it is the request's */
 	fixture_request_free(w->request);
 	w->request = NULL;
-	if (e) {
-		err_copy(&w->err, e);
+	if (!h) {
 		end(w);
 	} else if (!built && w->evict) {
 		w->evict = false;

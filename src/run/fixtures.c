@@ -113,7 +113,7 @@ static void end_cb(void *arg)
 {
 	struct fixtures *f = arg;
 
-	f->ended(f->ended_arg);
+	cache_drain(f->cache, f->ended, f->ended_arg);
 }
 
 struct cache *fixtures_cache(struct fixtures *f)

@@ -15,7 +15,7 @@ struct fixture_request;
 /* s is borrowed; its loop, vmm and config must be there. */
 struct fixtures *fixtures_new(struct session *s);
 void fixtures_free(struct fixtures *f);		/* nothing may be asked for or built any more */
-/* Calls done(arg), from the loop, once no fixture is being built. */
+/* Calls done(arg), from the loop, once no fixture is being built and what the cache gave up is gone. */
 void fixtures_end(struct fixtures *f, void (*done)(void *arg), void *arg);
 
 struct cache *fixtures_cache(struct fixtures *f);

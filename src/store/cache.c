@@ -99,12 +99,26 @@ char *temp_path(const char *dir, const char *key)
 	return xasprintf("%s/%s" TEMP_MARK "%d-%u", dir, key, (int)getpid(), counter++);
 }
 
-/* Goes on by itself; what it does not get to is swept at the next start. */
+/* Removals go on by themselves; cache_drain waits for them. What is killed before its end is swept at the next start. */
+static unsigned removals;
+static void (*drained)(void *arg);
+static void *drained_arg;
+
 static void removed_cb(void *arg, const struct err *e)
 {
 	(void)arg;
 	if (e)
 		log_debug("cache", "%s", e->msg);
+	if (--removals == 0 && drained)
+		drained(drained_arg);
+}
+
+void cache_drain(struct cache *c, void (*done)(void *arg), void *arg)
+{
+	drained = done;
+	drained_arg = arg;
+	if (removals == 0)
+		loop_defer(c->loop, done, arg);
 }
 
 void remove_later(struct loop *l, const char *const *paths)
@@ -118,7 +132,9 @@ void remove_later(struct loop *l, const char *const *paths)
 	argv = xcalloc(n + 2, sizeof(*argv));
 	argv[0] = "cache-remove";
 	memcpy(argv + 1, paths, n * sizeof(*argv));
-	if (!helper_start(l, argv, removed_cb, NULL, &e))
+	if (helper_start(l, argv, removed_cb, NULL, &e))
+		removals++;
+	else
 		log_debug("cache", "%s", e.msg);
 	err_release(&e);
 	free(argv);

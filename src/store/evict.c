@@ -220,6 +220,40 @@ static bool evict_entry(const char *dir, const struct entry *entry)
 	return gone;
 }
 
+/* Half-made things and lock files whose lock nobody holds belong to the dead. */
+static void sweep_dead(const char *dir, const char *name)
+{
+	const char *suffix = behind_key(name);
+	char *path, *lock_path;
+	int lock;
+
+	if (!suffix || (strncmp(suffix, TEMP_MARK, strlen(TEMP_MARK)) && strcmp(suffix, LOCK_SUFFIX)))
+		return;
+	path = xasprintf("%s/%s", dir, name);
+	lock_path = xasprintf("%s/%.*s" LOCK_SUFFIX, dir, KEY_SIZE - 1, name);
+	lock = lock_now(lock_path, O_RDWR | O_CREAT | O_CLOEXEC);
+	if (lock >= 0) {
+		if (strcmp(path, lock_path))
+			remove_tree(path);
+		unlink(lock_path);
+		close(lock);
+	}
+	free(path);
+	free(lock_path);
+}
+
+static void sweep_all_dead(const char *dir)
+{
+	struct dirent **names = NULL;
+	int n = scandir(dir, &names, NULL, NULL);
+
+	for (int i = 0; i < n; i++) {
+		sweep_dead(dir, names[i]->d_name);
+		free(names[i]);
+	}
+	free(names);
+}
+
 /* ---- for commands ---- */
 
 static int by_origin(const void *a, const void *b)
@@ -270,32 +304,12 @@ int cache_wipe(const char *dir, const char *key, size_t *removed, size_t *kept, 
 			++*kept;
 	}
 	free_entries(v, n);
+	if (!key)
+		sweep_all_dead(dir);
 	return r;
 }
 
 /* ---- for helpers ---- */
-
-/* Half-made things and lock files whose lock nobody holds belong to the dead. */
-static void sweep_dead(const char *dir, const char *name)
-{
-	const char *suffix = behind_key(name);
-	char *path, *lock_path;
-	int lock;
-
-	if (!suffix || (strncmp(suffix, TEMP_MARK, strlen(TEMP_MARK)) && strcmp(suffix, LOCK_SUFFIX)))
-		return;
-	path = xasprintf("%s/%s", dir, name);
-	lock_path = xasprintf("%s/%.*s" LOCK_SUFFIX, dir, KEY_SIZE - 1, name);
-	lock = lock_now(lock_path, O_RDWR | O_CREAT | O_CLOEXEC);
-	if (lock >= 0) {
-		if (strcmp(path, lock_path))
-			remove_tree(path);
-		unlink(lock_path);
-		close(lock);
-	}
-	free(path);
-	free(lock_path);
-}
 
 static int by_use(const void *a, const void *b)
 {
@@ -306,21 +320,15 @@ static int by_use(const void *a, const void *b)
 
 int verb_sweep(int argc, char **argv, struct err *e)
 {
-	struct dirent **names = NULL;
 	struct entry *v;
 	uint64_t max;
 	size_t n;
-	int nnames, r;
+	int r;
 
 	if (argc != 3)
 		return err_set(e, EINVAL, "expected cache-sweep DIR MAX");
 	max = strtoull(argv[2], NULL, 10);
-	nnames = scandir(argv[1], &names, NULL, NULL);
-	for (int i = 0; i < nnames; i++) {
-		sweep_dead(argv[1], names[i]->d_name);
-		free(names[i]);
-	}
-	free(names);
+	sweep_all_dead(argv[1]);
 	r = read_entries(argv[1], &v, &n, e);
 	if (n > 0)
 		qsort(v, n, sizeof(*v), by_use);

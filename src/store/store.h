@@ -61,6 +61,8 @@ struct cache_request;
  * longest ago go until max_size is kept (in a helper). */
 struct cache *cache_new(struct loop *l, const char *dir, uint64_t max_size);
 void cache_free(struct cache *c);	/* everything must be given back */
+/* Calls done(arg) from the loop once what is being removed is gone. */
+void cache_drain(struct cache *c, void (*done)(void *arg), void *arg);
 const char *cache_dir(const struct cache *c);
 
 /* Who makes what is not there. */
@@ -74,7 +76,8 @@ struct cache_builder {
 	void (*waiting)(void *arg);
 };
 
-/* Asks for an entry. cb comes from the loop, once: h is the caller's until cache_hold_free; or e says why there is none.
+/* Asks for an entry. cb comes from the loop, once: h is the caller's until cache_hold_free; or e, which goes with the
+ * request, says why there is none.
  * built: it was made for this request or while it waited, by this process. Requests for the same key wait for one
  * build; when that fails all get its error, when it is cancelled (-ECANCELED) the next one's builder goes on. */
 struct cache_request *cache_get(struct cache *c, const char *key, const struct cache_builder *builder, void *builder_arg,
@@ -113,7 +116,7 @@ struct cache_item {
 /* Sorted by origin; *total is what they take together. A directory that does not exist is an empty cache. */
 int cache_list(const char *dir, struct cache_item **items, size_t *n, uint64_t *total, struct err *e);
 void cache_items_free(struct cache_item *items, size_t n);
-/* Removes one entry (key) or all (NULL), except what is in use; *kept says how many those are. */
+/* Removes one entry (key) or all (NULL) with what dead builders left, except what is in use; *kept says how many those are. */
 int cache_wipe(const char *dir, const char *key, size_t *removed, size_t *kept, struct err *e);
 
 #endif
