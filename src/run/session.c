@@ -15,12 +15,20 @@ static void notice(void *arg, const char *text)
 	fprintf(stderr, "provium: %s\n", text);
 }
 
+/* $PROVIUM_SPARES, 0 to have none. */
+static unsigned spares_wanted(void)
+{
+	const char *text = getenv("PROVIUM_SPARES");
+
+	return text && *text ? (unsigned)strtoul(text, NULL, 10) : SPARES;
+}
+
 int session_start_vmm(struct session *s, enum vmm_kind kind, enum accel accel, struct err *e)
 {
 	char *cache = config_cache_home(), *dir = xasprintf("%s/provium", cache), *agent = host_agent_path();
 	struct vmm_config c = {
 		.kind = kind, .accel = accel, .qemu = getenv("PROVIUM_QEMU"), .cache_dir = dir, .agent = agent,
-		.notice = notice, .spares = SPARES,
+		.notice = notice, .spares = spares_wanted(),
 	};
 
 	s->vmm = vmm_new(s->loop, &c, e);
