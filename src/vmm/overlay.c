@@ -465,6 +465,7 @@ const struct helper_verb vmm_helper_verbs[] = {
 	{ "sweep", cache_sweep_verb },
 	{ "remove", image_remove_verb },
 	{ "ram-save", ram_save_verb },
+	{ "ram-update", ram_update_verb },
 	{ "ram-apply", ram_apply_verb },
 	{ NULL, NULL },
 };

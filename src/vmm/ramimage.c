@@ -116,6 +116,51 @@ static int copy_shared(const char *dir, const struct stat *st, struct err *e)
 	return r;
 }
 
+/* ---- a shared file: its copy brought up to date ---- */
+
+/* Copies the pages of a stretch that differ. Most do not, so a megabyte is compared first. */
+static int update_stretch(int fd, const char *path, const char *ram, const char *copy, off_t from, off_t to, size_t page,
+	struct err *e)
+{
+	for (off_t end; from < to; from = end) {
+		end = to - from > (off_t)RUN_MAX ? from + (off_t)RUN_MAX : to;
+		if (memcmp(ram + from, copy + from, (size_t)(end - from)) == 0)
+			continue;
+		for (off_t at = from; at < end; at += (off_t)page)
+			if (memcmp(ram + at, copy + at, page) != 0 &&
+			    pwrite(fd, ram + at, page, at) != (ssize_t)page)
+				return err_set(e, errno ? errno : EIO, "write `%s`: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
+static int update_shared(const char *dir, const struct stat *st, struct err *e)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (size_t)st->st_size;
+	char *path = image_path(dir, "ram"), *ram = MAP_FAILED, *copy = MAP_FAILED;
+	int fd = open(path, O_RDWR | O_CLOEXEC), r = 0;
+	off_t data, hole = 0;
+
+	if (fd >= 0) {
+		ram = mmap(NULL, size, PROT_READ, MAP_SHARED, RAM_FD, 0);
+		copy = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	}
+	if (ram == MAP_FAILED || copy == MAP_FAILED)
+		r = err_set(e, errno, "cannot look at `%s` again: %s", path, strerror(errno));
+	while (r == 0 && (data = lseek(RAM_FD, hole, SEEK_DATA)) >= 0) {
+		hole = lseek(RAM_FD, data, SEEK_HOLE);
+		r = update_stretch(fd, path, ram, copy, data, hole, page, e);
+	}
+	if (ram != MAP_FAILED)
+		munmap(ram, size);
+	if (copy != MAP_FAILED)
+		munmap(copy, size);
+	if (fd >= 0)
+		close(fd);
+	free(path);
+	return r;
+}
+
 /* ---- a private mapping: which pages, and where ---- */
 
 /* Reads /proc/PID/maps from fd: the mappings of the file that RAM_FD is. */
@@ -322,6 +367,17 @@ int ram_save_verb(int argc, char **argv, struct err *e)
 	if (fstat(RAM_FD, &st) < 0)
 		return err_set(e, errno, "cannot look at the guest's memory: %s", strerror(errno));
 	return fcntl(RAM_MAPS_FD, F_GETFD) < 0 ? copy_shared(argv[1], &st, e) : save_private(argv[1], &st, e);
+}
+
+int ram_update_verb(int argc, char **argv, struct err *e)
+{
+	struct stat st;
+
+	if (argc != 2)
+		return err_set(e, EINVAL, "expected ram-update DIR");
+	if (fstat(RAM_FD, &st) < 0)
+		return err_set(e, errno, "cannot look at the guest's memory: %s", strerror(errno));
+	return update_shared(argv[1], &st, e);
 }
 
 /* ---- a private mapping: brought back ---- */

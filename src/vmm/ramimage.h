@@ -2,7 +2,8 @@
  * A guest's memory, into a snapshot and out of it. Helper verbs: they block.
  *
  * Memory is a file that QEMU maps: shared when the guest was booted (a memfd), private when it was restored
- * (a snapshot's `ram`). A shared one is copied. Of a private one only the pages that the guest has written
+ * (a snapshot's `ram`). A shared one is copied, while the
+ * guest runs, and then once more what has changed meanwhile, while it stands still. Of a private one only the pages that the guest has written
  * since differ from the file: the kernel knows them (/proc/PID/pagemap), and they alone are written, beside a
  * hard link to the file. So a chain of snapshots of snapshots is never deeper than that.
  *
@@ -14,6 +15,7 @@
  *	pages
  *
  *	ram-save DIR		RAM's file is descriptor 3; a private one's also /proc/PID/mem, pagemap, maps as 4, 5, 6
+ *	ram-update DIR		a shared one once more: writes what has changed in it since ram-save
  *	ram-apply FILE		writes FILE's pages into the memory of a QEMU that maps descriptor 3 privately;
  *				4 and 5 are its mem and maps
  */
@@ -25,6 +27,7 @@
 enum { RAM_FD = 3, RAM_MEM_FD = 4, RAM_PAGEMAP_FD = 5, RAM_MAPS_FD = 6, RAM_APPLY_MAPS_FD = 5 };
 
 int ram_save_verb(int argc, char **argv, struct err *e);
+int ram_update_verb(int argc, char **argv, struct err *e);
 int ram_apply_verb(int argc, char **argv, struct err *e);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * Saving a running machine: the guest is stopped, its device state and memory are written, it runs on.
+ * Saving a running machine: its memory is copied while it runs, then it is stopped, its device state and what has changed
+ * in memory are written, and it runs on.
  *
  * Device state is written by QEMU itself without memory (`xen-save-devices-state`, which for all its name is
  * not about Xen: the same sections as in a migration, and no conditions on how memory is mapped). Memory and disks
@@ -20,6 +21,7 @@
 #include "vmm/save.h"
 
 static void version_cb(void *arg, const json_t *result, const struct err *e);
+static void precopied_cb(void *arg, const struct err *e);
 static void stopped_cb(void *arg, const json_t *result, const struct err *e);
 static void state_cb(void *arg, const json_t *result, const struct err *e);
 static void copied_cb(void *arg, const struct err *e);
@@ -37,6 +39,8 @@ struct save {
 	struct image *image;
 	char *dir, *temp;
 	struct qmp_call *version, *stop, *state, *cont;
+	struct helper *precopy;		/* of memory, while the guest still runs */
+	bool precopied;
 	struct part *parts;		/* memory first, then disks */
 	size_t nparts;
 	int64_t stopped_ns;		/* when the guest stood still; 0: it does not because of us */
@@ -201,24 +205,24 @@ static int open_proc(pid_t pid, const char *what, int *fd, struct err *e)
 	return *fd < 0 ? err_set(e, errno, "cannot read `%s`: %s", path, strerror(errno)) : 0;
 }
 
-static int copy_ram(struct save *s, struct part *p, struct err *e)
+static struct helper *copy_ram(struct save *s, const char *verb, void (*cb)(void *arg, const struct err *e), void *arg,
+	struct err *e)
 {
-	const char *argv[] = { "ram-save", s->temp, NULL };
+	const char *argv[] = { verb, s->temp, NULL };
 	struct child_fd fds[] = { { -1, RAM_FD }, { -1, RAM_MEM_FD }, { -1, RAM_PAGEMAP_FD }, { -1, RAM_MAPS_FD } };
 	static const char *const names[] = { "fd/3", "mem", "pagemap", "maps" };	/* 3: FD_RAM of machine.c */
 	size_t n = s->spec.private_ram ? 4 : 1, i;
+	struct helper *h = NULL;
 	int r = 0;
 
 	for (i = 0; r == 0 && i < n; i++)
 		r = open_proc(s->spec.pid, names[i], &fds[i].fd, e);
-	if (r == 0) {
-		p->helper = helper_start_fds(s->spec.loop, argv, fds, n, copied_cb, p, e);
-		r = p->helper ? 0 : e->code;
-	}
+	if (r == 0)
+		h = helper_start_fds(s->spec.loop, argv, fds, n, cb, arg, e);
 	for (i = 0; i < n; i++)
 		if (fds[i].fd >= 0)
 			close(fds[i].fd);
-	return r;
+	return h;
 }
 
 static int copy_disk(struct save *s, struct part *p, const struct qemu_disk *d, struct err *e)
@@ -238,7 +242,8 @@ static int start_copies(struct save *s, struct err *e)
 	s->nparts = 1;
 	for (size_t i = 0; i < s->spec.ndisks; i++)
 		s->nparts += !s->spec.disks[i].readonly;
-	if (copy_ram(s, p++, e) < 0)
+	p->helper = copy_ram(s, s->precopied ? "ram-update" : "ram-save", copied_cb, p, e);
+	if (!p++->helper)
 		return e->code;
 	for (size_t i = 0; i < s->spec.ndisks; i++)
 		if (!s->spec.disks[i].readonly && copy_disk(s, p++, &s->spec.disks[i], e) < 0)
@@ -271,9 +276,30 @@ static void stopped_cb(void *arg, const json_t *result, const struct err *e)
 	err_release(&mine);
 }
 
+static void stop(struct save *s)
+{
+	s->stopped_ns = now_ns();
+	s->stop = qmp_execute(s->spec.qmp, "stop", NULL, stopped_cb, s);
+}
+
+static void precopied_cb(void *arg, const struct err *e)
+{
+	struct save *s = arg;
+
+	s->precopy = NULL;
+	s->precopied = true;
+	if (e) {
+		fail(s, e);
+		wrap_up(s);
+		return;
+	}
+	stop(s);
+}
+
 static void version_cb(void *arg, const json_t *result, const struct err *e)
 {
 	struct save *s = arg;
+	struct err mine = ERR_INIT;
 	char *text = e ? NULL : image_qemu_version(result);
 
 	s->version = NULL;
@@ -289,8 +315,16 @@ static void version_cb(void *arg, const json_t *result, const struct err *e)
 		stopped_cb(s, NULL, NULL);
 		return;
 	}
-	s->stopped_ns = now_ns();
-	s->stop = qmp_execute(s->spec.qmp, "stop", NULL, stopped_cb, s);
+	if (s->spec.private_ram) {
+		stop(s);
+		return;
+	}
+	s->precopy = copy_ram(s, "ram-save", precopied_cb, s, &mine);
+	if (!s->precopy) {
+		fail(s, &mine);
+		wrap_up(s);
+	}
+	err_release(&mine);
 }
 
 /* ---- from outside ---- */
@@ -364,6 +398,7 @@ void save_free(struct save *s)
 	qmp_cancel(s->stop);
 	qmp_cancel(s->state);
 	qmp_cancel(s->cont);
+	helper_cancel(s->precopy);
 	stop_parts(s);
 	if (!s->over && s->temp) {
 		if (s->stopped_ns && !s->cont)
