@@ -60,7 +60,7 @@ local function in_scope(options, fn, ...)
 	return value
 end
 
--- Gets the entry and calls use(entry, dir), which returns its result, or nil and why the snapshot is of no use: then it
+-- Gets the entry and calls use(dir), which returns its result, or nil and why the snapshot is of no use: then it
 -- is made again, once.
 local function with_entry(what, path, want_lab, use)
 	local why
@@ -72,7 +72,7 @@ local function with_entry(what, path, want_lab, use)
 				is_lab and "lab_fixture" or "vm_fixture"))
 		end
 		local result
-		result, why = use(entry, dir)
+		result, why = use(dir)
 		if result then
 			held[result] = entry
 			return result
@@ -92,8 +92,8 @@ lab_of.method("vm_fixture", function(lab, path, ...)
 		lab_of.check_free(lab, "vm_fixture", options.name)
 	end
 	local vm
-	return with_entry("vm_fixture", path, false, function(entry, dir)
-		local name, profile = core.fixture_vm(entry)
+	return with_entry("vm_fixture", path, false, function(dir)
+		local name, profile = core.image_info(dir)
 		if not name then
 			return nil, profile
 		end
@@ -117,8 +117,11 @@ lab_of.method("lab_fixture", function(lab, path, ...)
 		lab_of.check_free(lab, "lab_fixture", options.name)
 	end
 	local sub
-	return with_entry("lab_fixture", path, true, function(entry, dir)
-		if not sub then
+	return with_entry("lab_fixture", path, true, function(dir)
+		local ok, why = core.images_check(dir)
+		if not ok then
+			return nil, why
+		elseif not sub then
 			sub = lab:lab(choose_name(lab, "lab_fixture", options, path:match("[^/]+$")))
 		end
 		return in_scope(options, core.lab_restore, sub, dir, { stale = true })

@@ -1,7 +1,7 @@
 /*
  * Fixtures: waiting for a snapshot from the cache, and holding it while a VM is made of it.
  */
-#include <errno.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,11 +117,11 @@ static int core_fixture_entry(lua_State *L)
 	return 2;
 }
 
-/* fixture_vm(entry) -> name of the VM, profile; nil, message when the snapshot is damaged or does not fit */
-static int core_fixture_vm(lua_State *L)
+/* image_info(dir) -> name of the VM, profile; nil, message when the snapshot is damaged or does not fit */
+static int core_image_info(lua_State *L)
 {
 	struct err e = ERR_INIT;
-	struct vm_image *i = vm_image_open(ops_env(L)->vmm, cache_hold_dir(check_entry(L, 1)), &e);
+	struct vm_image *i = vm_image_open(ops_env(L)->vmm, luaL_checkstring(L, 1), &e);
 
 	if (!i) {
 		lua_pushnil(L);
@@ -132,6 +132,50 @@ static int core_fixture_vm(lua_State *L)
 	lua_pushstring(L, i->vm_name);
 	lua_pushstring(L, i->profile);
 	vm_image_free(i);
+	return 2;
+}
+
+/* What is wrong with the first bad snapshot of a VM below dir: 0, or -errno and *e. */
+static int check_images(struct vmm *v, const char *dir, struct err *e)
+{
+	DIR *d = opendir(dir);
+	struct dirent *entry;
+	int r = 0;
+
+	while (d && r == 0 && (entry = readdir(d))) {
+		size_t len = strlen(entry->d_name);
+		char *path;
+
+		if (*entry->d_name == '.')
+			continue;
+		path = xasprintf("%s/%s", dir, entry->d_name);
+		if (len > 5 && strcmp(entry->d_name + len - 5, ".snap") == 0) {
+			struct vm_image *i = vm_image_open(v, path, e);
+
+			r = i ? 0 : e->code;
+			vm_image_free(i);
+		} else {
+			r = check_images(v, path, e);
+		}
+		free(path);
+	}
+	if (d)
+		closedir(d);
+	return r;
+}
+
+/* images_check(dir) -> true; nil, message when a snapshot of a VM below it is damaged or does not fit */
+static int core_images_check(lua_State *L)
+{
+	struct err e = ERR_INIT;
+
+	if (check_images(ops_env(L)->vmm, luaL_checkstring(L, 1), &e) == 0) {
+		lua_pushboolean(L, true);
+		return 1;
+	}
+	lua_pushnil(L);
+	lua_pushstring(L, e.msg);
+	err_release(&e);
 	return 2;
 }
 
@@ -163,7 +207,8 @@ static const struct wait_kind fixture_kind = {
 
 static const luaL_Reg core_functions[] = {
 	{ "fixture_entry", core_fixture_entry },
-	{ "fixture_vm", core_fixture_vm },
+	{ "image_info", core_image_info },
+	{ "images_check", core_images_check },
 	{ "fixture_bad", core_fixture_bad },
 	{ NULL, NULL },
 };
