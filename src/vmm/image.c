@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -83,15 +84,31 @@ static json_t *strings_json(char *const *list)
 	return j;
 }
 
+static json_t *cards_json(const struct image *i)
+{
+	json_t *list = json_array();
+
+	for (const struct image_card *c = i->cards; c < i->cards + i->ncards; c++) {
+		char mac[18];
+
+		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", c->mac[0], c->mac[1], c->mac[2], c->mac[3],
+			c->mac[4], c->mac[5]);
+		json_array_append_new(list, json_pack("{s:i s:s s:s}", "slot", (int)c->slot, "mac", mac, "bridge",
+			c->bridge));
+	}
+	return list;
+}
+
 int image_write(const struct image *i, const char *dir, struct err *e)
 {
 	const struct vm_image *p = &i->pub;
 	char *path = image_path(dir, "meta.json"), *text;
-	json_t *j = json_pack("{s:i s:s s:s s:s s:s s:s s:s s:s s:s s:s s:I s:i s:b s:o s:o s:{s:I s:I s:I s:I}}",
+	json_t *j = json_pack("{s:i s:s s:s s:s s:s s:s s:s s:s s:s s:s s:I s:i s:b s:o s:o s:o s:{s:I s:I s:I s:I}}",
 		"format", IMAGE_FORMAT, "id", i->id, "vm", p->vm_name, "profile", p->profile,
 		"qemu", p->qemu_version, "machine", p->machine, "accel", p->accel, "arch", i->arch, "cpu", i->cpu,
 		"agent", i->agent_version, "memory", (json_int_t)p->memory, "cpus", (int)p->cpus,
 		"paused", (int)i->paused, "options", options_to_json(&i->options), "disks", strings_json(i->disks),
+		"nics", cards_json(i),
 		"files", "ram", (json_int_t)i->ram, "changes", (json_int_t)i->changes,
 		"state", (json_int_t)i->state, "console", (json_int_t)i->console);
 	struct outfile *o = NULL;
@@ -170,6 +187,26 @@ static int take_number(const json_t *j, const char *key, uint64_t *to, struct er
 	return 0;
 }
 
+static int parse_cards(struct image *i, const json_t *list, struct err *e)
+{
+	const json_t *j;
+	size_t n;
+
+	i->cards = xcalloc(json_array_size(list) + 1, sizeof(*i->cards));
+	json_array_foreach(list, n, j) {
+		struct image_card *c = &i->cards[i->ncards++];
+		const char *mac = json_string_value(json_object_get(j, "mac"));
+		const char *bridge = json_string_value(json_object_get(j, "bridge"));
+
+		c->slot = (unsigned)json_integer_value(json_object_get(j, "slot"));
+		c->bridge = xstrdup(bridge ? bridge : "");
+		if (!mac || sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &c->mac[0], &c->mac[1], &c->mac[2], &c->mac[3],
+		    &c->mac[4], &c->mac[5]) != 6)
+			return err_set(e, ESTALE, "a network card in its meta.json is damaged");
+	}
+	return 0;
+}
+
 static int parse(struct image *i, const json_t *j, struct err *e)
 {
 	const json_t *files = json_object_get(j, "files"), *disks = json_object_get(j, "disks"), *id;
@@ -195,6 +232,8 @@ static int parse(struct image *i, const json_t *j, struct err *e)
 	i->disks = xcalloc(json_array_size(disks) + 1, sizeof(*i->disks));
 	json_array_foreach(disks, n, id)
 		i->disks[n] = xstrdup(json_is_string(id) ? json_string_value(id) : "?");
+	if (parse_cards(i, json_object_get(j, "nics"), e) < 0)
+		return e->code;
 	if (options_from_json(&i->options, json_object_get(j, "options"), e) < 0)
 		return err_set(e, ESTALE, "%s", e->msg);
 	i->options.accel = i->accel;
@@ -392,6 +431,9 @@ void image_unref(const struct image *shared)
 	for (char **id = i->disks; id && *id; id++)
 		free(*id);
 	free(i->disks);
+	for (size_t n = 0; n < i->ncards; n++)
+		free(i->cards[n].bridge);
+	free(i->cards);
 	vm_options_release(&i->options);
 	free(i);
 }

@@ -28,6 +28,8 @@ struct image {
 	bool paused;			/* the VM was, when it was saved */
 	uint64_t ram, changes, state, console;	/* bytes of the files; changes 0: none */
 	char **disks;			/* ids of the disks that have a file, NULL-terminated */
+	struct image_card { unsigned slot; uint8_t mac[6]; char *bridge; } *cards;	/* network cards, by slot */
+	size_t ncards;
 };
 
 static inline const struct image *image_of(const struct vm_image *i)

@@ -33,6 +33,18 @@ static char *new_id(void)
 	return xstrdup(text);
 }
 
+static void describe_card(void *arg, const struct vm_nic_info *n)
+{
+	struct image *i = arg;
+	struct image_card *c;
+
+	i->cards = xrealloc(i->cards, (i->ncards + 1) * sizeof(*i->cards));
+	c = &i->cards[i->ncards++];
+	c->slot = n->slot;
+	memcpy(c->mac, n->mac, sizeof(c->mac));
+	c->bridge = xstrdup(n->bridge ? n->bridge : "");
+}
+
 /* What the snapshot will say of the VM; sizes, disks and QEMU's version come later. */
 static struct image *describe(struct vm *vm)
 {
@@ -53,6 +65,7 @@ static struct image *describe(struct vm *vm)
 	i->agent_version = xstrdup(a && agent_info(a)->agent_version ? agent_info(a)->agent_version : "");
 	i->paused = vm->state == VM_PAUSED;
 	vm_options_merge(&i->options, &vm->options);
+	vm_nic_each(vm, describe_card, i);
 	return i;
 }
 
@@ -150,6 +163,36 @@ static void discard(struct vm *vm)
 	err_release(&e);
 }
 
+struct comparison {
+	const struct image *image;
+	size_t n;			/* cards of the VM so far */
+	bool differs;
+};
+
+static void compare_card(void *arg, const struct vm_nic_info *n)
+{
+	struct comparison *c = arg;
+	const struct image_card *was = c->n < c->image->ncards ? &c->image->cards[c->n] : NULL;
+
+	c->n++;
+	if (!was || was->slot != n->slot || memcmp(was->mac, n->mac, sizeof(was->mac)) != 0)
+		c->differs = true;
+}
+
+/* A restored guest goes on with the very cards it had. */
+static int check_cards(struct vm *vm, const struct image *i, struct err *e)
+{
+	struct comparison c = { .image = i };
+
+	vm_nic_each(vm, compare_card, &c);
+	if (!c.differs && c.n == i->ncards)
+		return 0;
+	return err_set(e, EINVAL, "snapshot `%s` was made with %zu network card%s%s%s%s, and the VM has %s%zu: attach and "
+		"detach it as it was then, or use a snapshot of the whole lab", i->pub.dir, i->ncards,
+		i->ncards == 1 ? "" : "s", i->ncards ? " (on bridge `" : "", i->ncards ? i->cards[0].bridge : "",
+		i->ncards ? "`)" : "", c.n == i->ncards ? "other ones, " : "", c.n);
+}
+
 static void become(struct vm *vm, const struct image *i, const struct vm_restore_options *o)
 {
 	vm_options_release(&vm->options);
@@ -183,7 +226,7 @@ void vm_restore(struct vm *vm, const struct vm_image *pub, const struct vm_resto
 	}
 	if (vm_is_saving(vm, "restore", cb, arg))
 		return;
-	log = image_console(i, &len, &e);
+	log = check_cards(vm, i, &e) < 0 ? NULL : image_console(i, &len, &e);
 	if (!log) {
 		waiters_answer(vm->waiters, cb, arg, &e);
 		err_release(&e);
