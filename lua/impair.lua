@@ -272,6 +272,57 @@ function Bridge.reset(b)
 	apply_blocks(b, s)
 end
 
+-- ---- snapshots of labs ----
+
+local function split(key)
+	return key:match("^(.-)%z(.*)$")
+end
+
+-- As a table that JSON takes.
+function network.impairments_save(s)
+	local array = core.json().array
+	local saved = { settings = array({}), pairs = array({}), ways = array({}), isolated = array({}), all = s.all }
+	for _, setting in pairs(s.settings) do
+		saved.settings[#saved.settings + 1] = { from = setting.from and setting.from.vm:name(),
+			to = setting.to and setting.to.vm:name(), values = setting.values }
+	end
+	for _, kind in ipairs({ "pairs", "ways" }) do
+		for key in pairs(s[kind]) do
+			saved[kind][#saved[kind] + 1] = { split(key) }
+		end
+	end
+	for name in pairs(s.isolated) do
+		saved.isolated[#saved.isolated + 1] = name
+	end
+	return saved
+end
+
+-- The members are there.
+function network.impairments_restore(b, saved)
+	local s = check(b, "restore")
+	for _, setting in pairs(s.settings) do
+		setting.values = {}
+		tell(b, setting)
+	end
+	s.settings, s.pairs, s.ways, s.isolated, s.all = {}, {}, {}, {}, saved.all
+	for _, was in ipairs(saved.settings) do
+		local from = was.from and find_member(s, "restore", was.from)
+		local to = was.to and find_member(s, "restore", was.to)
+		local setting = { from = from, to = to, values = was.values }
+		s.settings[key_of(from, to)] = setting
+		tell(b, setting)
+	end
+	for _, kind in ipairs({ "pairs", "ways" }) do
+		for _, names in ipairs(saved[kind]) do
+			s[kind][names[1] .. "\0" .. names[2]] = true
+		end
+	end
+	for _, name in ipairs(saved.isolated) do
+		s.isolated[name] = true
+	end
+	apply_blocks(b, s)
+end
+
 -- ---- members that come and go ----
 
 -- Nothing passes to or from a new member that should not, before its guest knows of it.
