@@ -462,6 +462,8 @@ local function refresh_all(vms)
 	end
 end
 
+network.refresh_all = refresh_all
+
 local function member_vms(s, more)
 	local list, seen = {}, {}
 	for _, m in ipairs(sorted_members(s)) do
@@ -475,6 +477,8 @@ local function member_vms(s, more)
 	end
 	return list
 end
+
+network.member_vms = member_vms
 
 -- After something that lets the agent answer anew.
 local function settle(vm)
@@ -539,11 +543,13 @@ local function release(m)
 	end
 end
 
+network.release = release
+
 local function plug(m)
 	core.nic_attach(m.nic)
 	m.ready = true
 	network.attached(m)
-	refresh(m.vm)
+	note(m.vm)
 	if m.s.configure and has_agent(m.vm) then
 		ask(m.vm, "net_configure", card_params(m), m.guest_name, "attach")
 	end
@@ -820,23 +826,28 @@ function core.scope_close(scope)
 	local vms = {}
 	for vm, list in pairs(cards) do
 		local open = cards_of(vm)
-		local lost = #open < #list
-		for _, m in ipairs(open) do
-			for other, peer in pairs(m.s.members) do
-				if not core.nic_is_open(peer.nic) then
-					release(peer)
-					lost = true
-				end
-			end
-		end
-		if lost then
-			cards[vm] = open
-			vms[#vms + 1] = vm
+		if #open < #list then
+			vms[vm] = true
 		end
 	end
-	for _, vm in ipairs(vms) do
-		if has_agent(vm) then
+	for _, s in pairs(state) do
+		local closed = {}
+		for _, m in pairs(s.members) do
+			closed[#closed + 1] = not core.nic_is_open(m.nic) and m or nil
+		end
+		for _, m in ipairs(closed) do
+			release(m)
+		end
+		for _, vm in ipairs(#closed > 0 and member_vms(s) or {}) do
+			vms[vm] = true
+		end
+	end
+	for vm in pairs(vms) do
+		cards[vm] = cards_of(vm)
+		if vm:state() == "booted" or vm:state() == "paused" then
 			pcall(refresh, vm)
+		else
+			note(vm)
 		end
 	end
 end

@@ -37,7 +37,7 @@ struct guestnet {
 	struct cards cards;
 	struct telling *list;
 	size_t n;
-	unsigned outstanding;
+	size_t next;			/* to be told; n when the round is over */
 	struct err err;			/* the first of the last round */
 	LIST_HEAD(, settle_wait) waits;
 };
@@ -58,7 +58,7 @@ static void stop(struct guestnet *g)
 		agent_call_free(g->list[i].call);
 		g->list[i].call = NULL;
 	}
-	g->outstanding = 0;
+	g->next = g->n;
 }
 
 static void forget(struct guestnet *g)
@@ -70,7 +70,7 @@ static void forget(struct guestnet *g)
 	}
 	free(g->list);
 	g->list = NULL;
-	g->n = 0;
+	g->n = g->next = 0;
 }
 
 void guestnet_free(struct guestnet *g)
@@ -115,23 +115,30 @@ static void settle(struct guestnet *g)
 	}
 }
 
-void guestnet_up(struct guestnet *g)
+/* One after the other: routes can be had when the addresses are there. */
+static void tell_next(struct guestnet *g)
 {
+	struct telling *t = &g->list[g->next];
+	struct agent *a = vm_agent(g->target->vm);
 	msgpack_sbuffer params = { 0 };
 
+	if (g->next == g->n || !a) {
+		g->next = g->n;
+		settle(g);
+		return;
+	}
+	params.data = t->params;
+	params.size = t->len;
+	t->call = agent_call(a, g->target->channel, t->op, &params, false, &told_events, t);
+}
+
+void guestnet_up(struct guestnet *g)
+{
 	stop(g);
 	err_release(&g->err);
 	g->err = (struct err)ERR_INIT;
-	g->outstanding = (unsigned)g->n;
-	for (size_t i = 0; i < g->n; i++) {
-		struct telling *t = &g->list[i];
-
-		params.data = t->params;
-		params.size = t->len;
-		t->call = agent_call(vm_agent(g->target->vm), g->target->channel, t->op, &params, false, &told_events, t);
-	}
-	if (g->n == 0)
-		settle(g);
+	g->next = 0;
+	tell_next(g);
 }
 
 static void told_cb(void *arg, const msgpack_object *o, const struct err *e)
@@ -142,8 +149,8 @@ static void told_cb(void *arg, const msgpack_object *o, const struct err *e)
 	(void)o;
 	if (e && !err_is_set(&g->err))
 		err_copy(&g->err, e);
-	if (--g->outstanding == 0)
-		settle(g);
+	g->next++;
+	tell_next(g);
 }
 
 /* vm_net_set(vm, {op, packed, op, packed ...}): what it is told from now on; nothing is told at once */
@@ -168,7 +175,7 @@ static int core_vm_net_set(lua_State *L)
 		g->list[i] = (struct telling){ .net = g, .op = xstrdup(luaL_checkstring(L, -2)), .len = len };
 		g->list[i].params = xmalloc(len + 1);
 		memcpy(g->list[i].params, params, len);
-		g->n = i + 1;
+		g->n = g->next = i + 1;
 		lua_pop(L, 2);
 	}
 	return 0;
@@ -183,7 +190,7 @@ static int op_settle(lua_State *L)
 	w->net = g;
 	w->vm = g->target->vm;
 	LIST_INSERT_HEAD(&g->waits, w, entry);
-	if (g->outstanding == 0)
+	if (g->next == g->n)
 		settle(g);
 	return wait_yield(L, &w->wait);
 }

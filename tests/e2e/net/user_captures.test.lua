@@ -1,0 +1,3 @@
+-- Captures on the user backend.
+
+require("net.captures")("user")

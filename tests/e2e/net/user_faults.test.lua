@@ -1,0 +1,3 @@
+-- What goes wrong on a bridge, on the user backend.
+
+require("net.faults")("user", true)

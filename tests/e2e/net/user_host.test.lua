@@ -1,0 +1,3 @@
+-- Routes on the user backend.
+
+require("net.host")("user")

@@ -1,0 +1,3 @@
+-- Bridges and cards on the user backend.
+
+require("net.life")("user")
