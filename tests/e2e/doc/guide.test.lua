@@ -1,4 +1,5 @@
--- The files of doc/writing-tests.md: each is run by a provium of its own, on the local backend.
+-- The files of doc/writing-tests.md: each is run by a provium of its own, on the local backend, those that need a VM on
+-- one of the profile `guest`.
 
 local nested = require("nested")
 
@@ -15,6 +16,21 @@ for name, text in page:gmatch("\n```lua file ?([^\n]*)\n(.-)\n```") do
 		files[#files + 1] = text
 	end
 end
+
+test("needs the image", function() provium:vm("image", "guest") end)
+
+test("what needs a VM runs", function(t)
+	local suite, n = {}, 0
+	for name, text in page:gmatch("\n```lua vm ?([^\n]*)\n(.-)\n```") do
+		n = n + 1
+		suite[name ~= "" and name or ("guide%d.test.lua"):format(n)] = text
+	end
+	t:assert(n >= 2)
+	local r = nested.start(nested.suite(t, suite), "-v --cpus 2", "PROVIUM_FIXTURE_CACHE=cache"):join(120)
+	t:log(r.out .. r.err)
+	t:assert_eq(r.status, 0)
+	t:assert_contains(r.out, " 0 failed, 0 skipped;")
+end)
 
 test("every file runs", function(t)
 	t:assert(#files >= 4)
