@@ -18,6 +18,7 @@
 /* Shared by the mux and all executors, in a page of its own. */
 struct agent_shared {
 	int64_t clock_offset;		/* ns, what clock_set has moved a clock that must not be touched */
+	_Atomic int64_t asked_ns;	/* when the mux handed on the host's last request, as of agent_now() */
 };
 
 struct agent_env {

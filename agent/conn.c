@@ -14,6 +14,7 @@
 
 #define READ_SIZE (128u << 10)		/* at most this in one turn */
 #define READ_MIN (16u << 10)
+#define PORT_READ 4096			/* what a virtio-serial port gives in one read, at most */
 
 static void conn_ready(void *arg, uint32_t events);
 static void conn_report_broken(void *arg);
@@ -144,19 +145,20 @@ static void write_some(struct conn *c)
 	}
 }
 
-void conn_send(struct conn *c, struct buf frame, enum conn_class class)
+/* Takes frame; its first bytes may have been written. */
+static void queue(struct conn *c, struct buf frame, size_t sent, enum conn_class class)
 {
-	struct chunk *k;
+	struct chunk *k = xcalloc(1, sizeof(*k));
+	bool idle = !c->head;
 
-	if (c->dead || c->err) {
-		buf_free(&frame);
-		return;
-	}
-	k = xcalloc(1, sizeof(*k));
 	k->b = frame;
-	c->queued += frame.len;
-	TAILQ_INSERT_TAIL(&c->out[class], k, entry);
-	if (!c->head) {
+	k->sent = sent;
+	c->queued += frame.len - sent;
+	if (sent)
+		c->head = k;
+	else
+		TAILQ_INSERT_TAIL(&c->out[class], k, entry);
+	if (idle) {
 		write_some(c);
 		update_events(c);
 	}
@@ -164,15 +166,30 @@ void conn_send(struct conn *c, struct buf frame, enum conn_class class)
 		c->was_long = true;
 }
 
+void conn_send(struct conn *c, struct buf frame, enum conn_class class)
+{
+	if (c->dead || c->err)
+		buf_free(&frame);
+	else
+		queue(c, frame, 0, class);
+}
+
+/* What the descriptor does not take at once is copied. */
 void conn_forward(struct conn *c, const uint8_t *p, size_t n, enum conn_class class)
 {
-	struct buf b = {0};
+	struct buf frame = {0};
+	ssize_t sent = 0;
 
-	buf_reserve(&b, n + 4);
-	b.len = 4;
-	wire_put_u32(b.p, (uint32_t)n);
-	buf_append(&b, p, n);
-	conn_send(c, b, class);
+	if (c->dead || c->err)
+		return;
+	p -= 4;
+	n += 4;
+	if (!c->head)
+		sent = write(c->io.fd, p, n);
+	if (sent == (ssize_t)n)
+		return;
+	buf_append(&frame, p, n);
+	queue(c, frame, sent > 0 ? (size_t)sent : 0, class);	/* an error shows again there */
 }
 
 size_t conn_queued(const struct conn *c)
@@ -316,7 +333,8 @@ static void process_input(struct conn *c, size_t fresh)
 	} while (!c->dead && !c->synced && !c->err);
 }
 
-static void read_some(struct conn *c)
+/* True when there may be more to read. */
+static bool read_once(struct conn *c)
 {
 	size_t fresh = c->in.len;
 	ssize_t n;
@@ -326,23 +344,30 @@ static void read_some(struct conn *c)
 	n = read(c->io.fd, c->in.p + fresh, (size_t)n);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 		c->hung = false;
-		return;
+		return false;
 	}
 	if (n == 0 && c->port) {
 		/* The guest hears that a host goes and comes later than it gets its bytes: only a mark
 		 * tells for sure, and it may have been read by now. */
 		c->hung = true;
-		return;
+		return false;
 	}
 	if (n <= 0) {
 		c->err = n < 0 ? errno : 0;
 		ev_io_set(c->ev, &c->io, 0);
 		c->cbs->closed(c->arg, c->err);
-		return;
+		return false;
 	}
 	c->hung = false;
 	c->in.len += (size_t)n;
 	process_input(c, fresh);
+	return c->port && n == PORT_READ && !c->dead && !c->err && !c->paused;
+}
+
+static void read_some(struct conn *c)
+{
+	for (size_t n = 0; read_once(c) && n < READ_SIZE; n += PORT_READ)
+		;
 }
 
 static void conn_ready(void *arg, uint32_t events)

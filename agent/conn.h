@@ -35,7 +35,7 @@ void conn_free(struct conn *l);
 /* Sends a frame made by frame.h, whose buffer it takes. Never calls back, never fails: a broken connection
  * is told by closed() later. */
 void conn_send(struct conn *l, struct buf frame, enum conn_class class);
-/* Sends a copy of a frame's body as it came in. */
+/* Sends the body of a frame as the frame callback got it: its length still stands before it. */
 void conn_forward(struct conn *l, const uint8_t *p, size_t n, enum conn_class class);
 size_t conn_queued(const struct conn *l);	/* bytes */
 /* Stops and starts reading. */

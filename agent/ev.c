@@ -123,17 +123,24 @@ static void run_timers(struct ev *ev)
 	}
 }
 
-static void arm_timerfd(struct ev *ev)
+/*
+ * Sets the timerfd to the nearest timer and gives epoll's timeout. A timer that is due needs none: an interrupt
+ * for each turn of a transfer would cost an emulated processor more than the turn.
+ */
+static int arm_timerfd(struct ev *ev)
 {
 	struct ev_timer *t = nearest_timer(ev);
 	struct itimerspec spec = {0};
 
+	if (t && t->at <= agent_now())
+		return 0;
 	if ((t ? t->at : 0) == ev->timer_at)
-		return;
+		return -1;
 	ev->timer_at = t ? t->at : 0;
 	spec.it_value.tv_sec = ev->timer_at / 1000000000;
 	spec.it_value.tv_nsec = ev->timer_at % 1000000000;
 	timerfd_settime(ev->timer_io.fd, TFD_TIMER_ABSTIME, &spec, NULL);
+	return -1;
 }
 
 static void free_garbage(struct ev *ev)
@@ -145,8 +152,7 @@ static void free_garbage(struct ev *ev)
 void ev_run(struct ev *ev)
 {
 	for (ev->stop = false; !ev->stop; ) {
-		arm_timerfd(ev);
-		ev->batch_len = epoll_wait(ev->epoll, ev->batch, BATCH, -1);
+		ev->batch_len = epoll_wait(ev->epoll, ev->batch, BATCH, arm_timerfd(ev));
 		if (ev->batch_len < 0 && errno != EINTR)
 			agent_die("epoll_wait: %s", strerror(errno));
 		for (int i = 0; i < ev->batch_len && !ev->stop; i++) {

@@ -174,16 +174,23 @@ void executor_call_over(struct executor *x, struct call *c)
 
 /* ---- frames ---- */
 
-/* The copy keeps strings, which msgpack leaves where they are, alive as long as the zone. */
-static int decode(msgpack_zone *z, const uint8_t *p, size_t n, msgpack_object *o)
+/* msgpack leaves strings where they are. */
+static int decode(msgpack_zone *z, const void *p, size_t n, msgpack_object *o)
 {
-	char *copy = msgpack_zone_malloc(z, n);
 	size_t off = 0;
+
+	return msgpack_unpack(p, n, &off, z, o) == MSGPACK_UNPACK_SUCCESS ? 0 : -1;
+}
+
+/* The copy keeps them alive as long as the zone. */
+static int decode_copy(msgpack_zone *z, const uint8_t *p, size_t n, msgpack_object *o)
+{
+	void *copy = msgpack_zone_malloc(z, n);
 
 	if (!copy)
 		return -1;
 	memcpy(copy, p, n);
-	return msgpack_unpack(copy, n, &off, z, o) == MSGPACK_UNPACK_SUCCESS ? 0 : -1;
+	return decode(z, copy, n, o);
 }
 
 static void refuse(struct executor *x, uint32_t id, const char *kind, const char *message)
@@ -200,7 +207,7 @@ static void start_request(struct executor *x, uint32_t id, const uint8_t *p, siz
 	struct call *c;
 	bool bad;
 
-	bad = decode(z, p, n, &body) < 0 || body.type != MSGPACK_OBJECT_ARRAY || body.via.array.size != 2 ||
+	bad = decode_copy(z, p, n, &body) < 0 || body.type != MSGPACK_OBJECT_ARRAY || body.via.array.size != 2 ||
 		body.via.array.ptr[0].type != MSGPACK_OBJECT_STR;
 	pair = bad ? NULL : body.via.array.ptr;
 	if (!bad)

@@ -205,6 +205,7 @@ static void route_request(struct peer *e, const uint8_t *p, size_t n, const stru
 		free(message);
 		return;
 	}
+	agent_env.shared->asked_ns = agent_now();
 	pending_add(e, h->id, streams_of(p + body, n - body));
 	conn_forward(e->conn, p, n, CONN_EXPRESS);
 }

@@ -110,6 +110,9 @@
 #define WIRE_SYNC_MAGIC_LEN 16
 #define WIRE_SYNC_LEN 32
 
+/* Bytes of a stream's piece that holds nothing else up for long; its frame fits into 16 KiB. */
+#define WIRE_LIGHT 16000
+
 enum wire_type {
 	WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR, WIRE_EVENT, WIRE_CANCEL, WIRE_CREDIT, WIRE_TYPES
 };

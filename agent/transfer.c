@@ -9,12 +9,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "executor.h"
 #include "file.h"
 #include "ops.h"
 #include "sink.h"
 
-#define GET_PIECE (16u << 10)	/* read in one turn: on an emulated processor even that takes a while */
+/*
+ * How get_file leaves room while the host asks for other things, too: it pauses after each piece, for longer than
+ * that took. The guest's only processor may be an emulated one.
+ */
+#define OTHERS_NS 20000000		/* since the last request, that there are others */
+#define PAUSE_NS(took) ((took) < 150000 ? 3 * (took) : 450000)
 
 static void get_turn(void *arg);
 static void get_ready(void *arg, uint32_t events);
@@ -33,6 +39,7 @@ struct get {
 	struct call *c;
 	struct ev_io io;	/* the descriptor; watched when it is no plain file */
 	struct ev_timer turn;	/* one piece a turn: others are served in between */
+	int64_t began_ns;	/* later requests are others */
 	uint64_t size, max;
 	off_t off;		/* a handle's file is read without moving its position; -1: read() */
 	mode_t mode;
@@ -71,12 +78,21 @@ static void get_finish(struct get *g)
 	call_reply_end(c);
 }
 
+/* From a piece, begun at `from`, to the next one: none while the host asks for nothing else. */
+static int64_t get_pause(const struct get *g, int64_t from)
+{
+	int64_t asked = agent_env.shared->asked_ns, now = agent_now();
+
+	return asked > g->began_ns && now - asked < OTHERS_NS ? PAUSE_NS(now - from) : 0;
+}
+
 static void get_turn(void *arg)
 {
-	static char scratch[GET_PIECE];
+	static char scratch[WIRE_LIGHT];
 	struct get *g = arg;
 	struct ev *ev = call_ev(g->c);
 	size_t room = call_room(g->c, 0);
+	int64_t from = agent_now();
 	ssize_t n;
 
 	if (room == 0)
@@ -102,7 +118,7 @@ static void get_turn(void *arg)
 		}
 		call_send(g->c, 0, scratch, (size_t)n);
 	}
-	ev_timer_set(ev, &g->turn, 0);
+	ev_timer_set(ev, &g->turn, get_pause(g, from));
 }
 
 static void get_ready(void *arg, uint32_t events)
@@ -162,6 +178,7 @@ void op_get_file(struct call *c)
 	g = xcalloc(1, sizeof(*g));
 	g->c = c;
 	g->max = max;
+	g->began_ns = agent_now();
 	g->mode = st.st_mode;
 	g->off = !path && S_ISREG(st.st_mode) ? 0 : -1;
 	ev_io_init(&g->io, fd, get_ready, g);

@@ -19,9 +19,8 @@
  * is surely kept busy.
  */
 #define MS INT64_C(1000000)
-#define FLIGHT_MIN (16u << 10)
-#define FLIGHT_START (64u << 10)
-#define FLIGHT_NS(others) ((others) ? 1 * MS : 20 * MS)
+#define FLIGHT_START (4 * WIRE_LIGHT)
+#define FLIGHT_NS(others) ((others) ? MS / 10 : 20 * MS)
 #define OTHERS_NS (50 * MS)	/* since the last request, that there are others */
 
 static void call_fail_cb(void *arg);
@@ -408,17 +407,17 @@ static void flight_returned(struct flight *f, size_t n, int64_t asked_ns)
 	}
 	now = now_ns();
 	most = FLIGHT_NS(now - asked_ns < OTHERS_NS);
-	if (f->timed && now - f->timed_ns < most / 2 && f->most < WIRE_WINDOW)
-		f->most *= 2;
-	else if (f->timed && now - f->timed_ns > most && f->most > FLIGHT_MIN)
-		f->most /= 2;
+	if (f->timed && now - f->timed_ns < most / 2)
+		f->most = f->most < WIRE_WINDOW / 2 ? f->most * 2 : WIRE_WINDOW;
+	else if (f->timed && now - f->timed_ns > most)
+		f->most = f->most > 2 * WIRE_LIGHT ? f->most / 2 : WIRE_LIGHT;
 	f->timed = 0;
 }
 
 size_t agent_call_send(struct agent_call *c, const void *data, size_t len)
 {
 	const char *p = data;
-	size_t n, room, sent = 0;
+	size_t n, sent = 0;
 
 	if (!c->calls || c->out.ended)
 		return 0;
@@ -427,11 +426,10 @@ size_t agent_call_send(struct agent_call *c, const void *data, size_t len)
 		call_send_pair(c, WIRE_EVENT, 0, NULL, 0);
 		return 0;
 	}
-	while (sent < len && (room = flight_room(&c->out)) > 0) {
-		n = len - sent;
-		n = n > room ? room : n;
-		n = n > c->out.most / 2 ? c->out.most / 2 : n;
-		n = n > WIRE_PIECE ? WIRE_PIECE : n;
+	while (sent < len) {
+		n = len - sent > WIRE_LIGHT ? WIRE_LIGHT : len - sent;
+		if (flight_room(&c->out) < n)
+			break;		/* rather than in ever smaller pieces */
 		call_send_pair(c, WIRE_EVENT, 0, p + sent, n);
 		flight_sent(&c->out, n);
 		sent += n;

@@ -214,10 +214,12 @@ static void add_machine(struct args *a, const struct board *b, const struct qemu
 		add_option(a, "-cpu", "host");
 	} else {
 		/* Translated code is bounded: the default may grow to 1 GiB for each guest. `max` boots
-		 * as fast as smaller models and runs user space built for x86-64-v2 and v3; walking
-		 * 5-level page tables is what costs. */
+		 * as fast as smaller models and runs user space built for x86-64-v2 and v3. What costs is
+		 * walking 5-level page tables, and the fast string moves that it promises: they are
+		 * emulated byte by byte, and a kernel without them moves words. */
 		add_option(a, "-accel", "tcg,thread=multi,tb-size=128");
-		add_option(a, "-cpu", "%s", strcmp(b->arch, "x86_64") == 0 ? "max,la57=off" : "max");
+		add_option(a, "-cpu", "max%s",
+			strcmp(b->arch, "x86_64") == 0 ? ",la57=off,erms=off,fsrm=off" : "");
 	}
 	add_option(a, "-smp", "%u", cpus ? cpus : 1);
 	add_option(a, "-m", "%" PRIu64 "M", memory / MIB);

@@ -521,6 +521,33 @@ static void outgoing_streams_keep_little_on_the_way(void **state)
 	world_close(&w);
 }
 
+/* What is read from a file in parts has short ends: they do not cut what follows into ever smaller pieces. */
+static void outgoing_streams_are_not_cut_to_bits(void **state)
+{
+	enum { PART = 20000, PARTS = 100 };
+	static const char data[PART];
+	size_t sent = 0;
+	struct world w;
+	struct probe p;
+
+	(void)state;
+	world_open_ready(&w);
+	probe_start(&p, &w, "put_file", false, true);
+	w.return_credit = true;
+	while (sent < PART * PARTS) {
+		int before = p.nwritable;
+		size_t n = agent_call_send(p.call, data, PART - sent % PART);
+
+		sent += n;
+		if (n == 0)
+			RUN_UNTIL(&w, p.nwritable > before);
+	}
+	RUN_UNTIL(&w, w.taken == sent);
+	assert_in_range(w.pieces, 1, 2 * PARTS);
+	probe_end(&p);
+	world_close(&w);
+}
+
 /* ---- a guest that lies ---- */
 
 static void lie_unknown_reply(struct world *w)
@@ -955,6 +982,7 @@ int main(void)
 		cmocka_unit_test(incoming_streams_run_on_credit),
 		cmocka_unit_test(outgoing_streams_run_on_credit),
 		cmocka_unit_test(outgoing_streams_keep_little_on_the_way),
+		cmocka_unit_test(outgoing_streams_are_not_cut_to_bits),
 		cmocka_unit_test(every_lie_ends_the_connection),
 		cmocka_unit_test(events_need_a_call_with_streams),
 		cmocka_unit_test(every_op_hears_that_its_peer_died),
