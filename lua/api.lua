@@ -24,6 +24,7 @@ core.embedded("nic", core, remote, network)
 core.embedded("pcap", core)
 core.embedded("lab", core, network)
 core.embedded("labsnapshot", core)
+core.embedded("labrestore", core)
 core.embedded("fixtures", core)
 local framework = core.embedded("framework", core)
 

@@ -394,8 +394,44 @@ core.lab = {
 	take_out = function(lab, kind, name)
 		state[lab][kind][name] = nil
 	end,
+	has_bridge = function(lab, name)
+		return open_bridge(state[lab], name) ~= nil
+	end,
 	the_file = function()
 		return file_lab
+	end,
+	-- What puts the members of the lab and its sub-labs back to what they are now.
+	remember = function(lab)
+		local kept = {}
+		local function keep(one)
+			local s = state[one]
+			local copy = { s = s, unnamed = s.unnamed }
+			for _, kind in ipairs({ "vms", "labs", "bridges" }) do
+				copy[kind] = {}
+				for name, member in pairs(s[kind]) do
+					copy[kind][name] = member
+				end
+			end
+			kept[#kept + 1] = copy
+			for _, sub in pairs(s.labs) do
+				keep(sub)
+			end
+		end
+		keep(lab)
+		return function()
+			for _, copy in ipairs(kept) do
+				copy.s.unnamed = copy.unnamed
+				for _, kind in ipairs({ "vms", "labs", "bridges" }) do
+					local members = copy.s[kind]
+					for name in pairs(members) do
+						members[name] = nil
+					end
+					for name, member in pairs(copy[kind]) do
+						members[name] = member
+					end
+				end
+			end
+		end
 	end,
 	-- What tells a lab from all others, in snapshots of it; one that was restored has that of the saved one, too.
 	id = function(lab)

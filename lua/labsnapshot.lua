@@ -1,15 +1,14 @@
--- LabSnapshot: all VMs of a lab and its sub-labs at one moment, with what connects them.
+-- LabSnapshot: all VMs of a lab and its sub-labs at one moment, with what connects them. Here: making one.
 --
 -- A directory: lab.json, and for each VM that ran a snapshot of its own in vms/ (a sub-lab's in labs/NAME/vms/).
--- lab.json says of every VM what it was, so that restoring also puts back those that did not run.
+-- lab.json says of every VM what it was, so that restoring also puts back those that did not run. A VM that is in several
+-- labs has one key in all of them.
 
 local core = ...
 
 local raise = core.raise
 local lab_of = core.lab
 local json = core.json()
-
-local FORMAT = 1
 
 local LabSnapshot = { __name = "LabSnapshot" }
 LabSnapshot.__index = LabSnapshot
@@ -48,36 +47,78 @@ function core.is_lab_snapshot(x)
 	return getmetatable(x) == LabSnapshot
 end
 
-local function exists(path)
-	return os.rename(path, path) and true or false
+-- ---- jobs: what must be finished, or put back, even when nobody waits for it any more ----
+
+-- Runs fn(job, ...) in a task of the file. When the caller is cancelled, what job.parts holds at that moment is, too, and
+-- the job sees job.cancelled and puts back what it has changed; the test that it is part of waits for that.
+local function run_job(name, fn, ...)
+	local job = {}
+	local scope = core.scope_current()
+	core.scope_current(nil)
+	local task = core.spawn(name, fn, job, ...)
+	core.scope_current(scope)
+	local ok, status, value, more = pcall(core.task_wait, task)
+	if not ok then
+		job.cancelled = status
+		for _, part in ipairs(job.parts or {}) do
+			part:cancel(status)
+		end
+		local ctx = core.locals().test
+		if ctx and not ctx.over then
+			table.insert(ctx.defers, function() core.task_wait(task) end)
+		end
+		error(status, 0)
+	elseif status ~= "done" then
+		raise(tostring(value))
+	end
+	return value, more
 end
 
--- Calls fn(vm, node, lab) for every VM that a described lab has.
-local function each(node, lab, fn)
-	for _, member in ipairs(node.vms) do
-		fn(member, lab)
+-- Runs fn(item) for each at the same time, waits for all; returns the failures, one text each. With `may_end`, not for
+-- longer than somebody waits for the job.
+local function at_once(job, what, items, fn, may_end)
+	local started, failures = {}, {}
+	if may_end and job.cancelled then
+		return { tostring(job.cancelled) }
 	end
-	for _, sub in ipairs(node.labs) do
-		each(sub, sub.lab, fn)
+	for i, item in ipairs(items) do
+		started[i] = core.spawn(("%s %s"):format(what, item.vm:name()), fn, item)
 	end
+	job.parts = may_end and started or nil
+	for i, task in ipairs(started) do
+		local status, message = core.task_wait(task)
+		if status ~= "done" then
+			failures[#failures + 1] = ("%s: %s"):format(items[i].vm:name(), tostring(message))
+		end
+	end
+	job.parts = nil
+	return failures
+end
+
+local function fail(lab, what, failures)
+	raise(("lab `%s`: %s failed:\n%s"):format(lab:name(), what, table.concat(failures, "\n")))
 end
 
 -- ---- saving ----
 
--- What lab.json says, with the VMs themselves beside it in `found`.
-local function describe(lab, prefix, found)
+-- What lab.json says, with each VM once in `all`.
+local function describe(lab, prefix, all)
 	local node = { id = lab_of.id(lab), vms = json.array({}), labs = json.array({}) }
 	for _, name in ipairs(lab:vm_names()) do
-		local vm = lab:vm(name)
-		local member = { name = name, profile = vm:profile(), state = vm:state() }
-		if member.state == "booted" or member.state == "paused" then
-			member.dir = ("%svms/%s.snap"):format(prefix, name)
-			found[#found + 1] = { vm = vm, member = member }
+		local vm = lab_of.member(lab, "vms", name)
+		local item = all[vm]
+		if not item then
+			item = { vm = vm, key = #all + 1, state = vm:state() }
+			if item.state == "booted" or item.state == "paused" then
+				item.dir = ("%svms/%s.snap"):format(prefix, name)
+			end
+			all[vm], all[item.key] = item, item
 		end
-		node.vms[#node.vms + 1] = member
+		node.vms[#node.vms + 1] = { name = name, profile = vm:profile(), state = item.state, key = item.key,
+			dir = item.dir }
 	end
 	for _, name in ipairs(lab:sub_lab_names()) do
-		local sub = describe(lab:lab(name), ("%slabs/%s/"):format(prefix, name), found)
+		local sub = describe(lab_of.member(lab, "labs", name), ("%slabs/%s/"):format(prefix, name), all)
 		sub.name = name
 		node.labs[#node.labs + 1] = sub
 	end
@@ -87,23 +128,25 @@ local function describe(lab, prefix, found)
 	return node
 end
 
--- Runs fn(item) for each at the same time; waits for all; returns the failures, one text each.
-local function at_once(what, items, fn)
-	local started, failures = {}, {}
-	for i, item in ipairs(items) do
-		started[i] = core.spawn(("%s %s"):format(what, item.vm:name()), fn, item)
-	end
-	for i, task in ipairs(started) do
-		local status, message = core.task_wait(task)
-		if status ~= "done" then
-			failures[#failures + 1] = ("%s: %s"):format(items[i].vm:name(), tostring(message))
+-- Why they cannot be saved now, all of them in one error.
+local function check_all(lab, all)
+	local failures = {}
+	for _, item in ipairs(all) do
+		local ok, why = true, nil
+		if item.dir then
+			ok, why = pcall(core.vm_check_save, item.vm)
+		elseif core.vm_is_starting(item.vm) then
+			ok, why = false, ("vm `%s`: it is being booted (cannot snapshot)"):format(item.vm:name())
+		end
+		if not ok then
+			-- The position is that of the call, which raising again puts in front.
+			local where = core.where()
+			failures[#failures + 1] = why:sub(1, #where) == where and why:sub(#where + 1) or why
 		end
 	end
-	return failures
-end
-
-local function fail(lab, what, failures)
-	raise(("lab `%s`: %s failed:\n%s"):format(lab:name(), what, table.concat(failures, "\n")))
+	if #failures > 0 then
+		raise(table.concat(failures, "\n"))
+	end
 end
 
 local function write(path, text)
@@ -116,29 +159,25 @@ local function write(path, text)
 			ok, message = nil, why
 		end
 	end
-	if not ok then
-		raise(("lab snapshot: cannot write `%s`: %s"):format(path, message))
-	end
+	return not ok and ("cannot write `%s`: %s"):format(path, message) or nil
 end
 
 -- Stopped, saved, resumed: whatever happens, what ran runs again.
-local function save_all(lab, dir, found)
-	local running = {}
-	for _, item in ipairs(found) do
-		if item.member.state == "booted" then
-			running[#running + 1] = item
-		end
+local function save_all(job, dir, all)
+	local running, saved, bytes = {}, {}, 0
+	for _, item in ipairs(all) do
+		running[#running + 1] = item.state == "booted" and item or nil
+		saved[#saved + 1] = item.dir and item or nil
 	end
 	local began = core.now()
-	local failures = at_once("pause", running, function(item) item.vm:pause() end)
-	local bytes = 0
+	local failures = at_once(job, "pause", running, function(item) item.vm:pause() end)
 	if #failures == 0 then
-		failures = at_once("snapshot", found, function(item)
-			local _, written = core.vm_save(item.vm, dir .. "/" .. item.member.dir)
+		failures = at_once(job, "snapshot", saved, function(item)
+			local _, written = core.vm_save(item.vm, dir .. "/" .. item.dir)
 			bytes = bytes + written
-		end)
+		end, true)
 	end
-	local late = at_once("resume", running, function(item)
+	local late = at_once(job, "resume", running, function(item)
 		if item.vm:state() == "paused" then
 			item.vm:resume()
 		end
@@ -147,222 +186,55 @@ local function save_all(lab, dir, found)
 	return failures, bytes, #running > 0 and core.now() - began or 0
 end
 
-local serial = 0
+local function exists(path)
+	return os.rename(path, path) and true or false
+end
+
+-- The whole of it, beside the directory; then it gets its name. Returns what went wrong, or what the snapshot cost.
+local function make(job, dir, all, text)
+	local temporary = ("%s.part-%s"):format(dir, core.new_id():sub(1, 8))
+	core.remove_at_end(temporary)
+	core.make_dirs(temporary)
+	local failures, bytes, pause = save_all(job, temporary, all)
+	if #failures == 0 and not job.cancelled then
+		failures[1] = write(temporary .. "/lab.json", text)
+	end
+	if #failures == 0 and not job.cancelled then
+		local ok, message = os.rename(temporary, dir)
+		if ok then
+			return nil, { bytes = bytes, pause = pause }
+		end
+		failures[1] = exists(dir) and ("`%s` exists already"):format(dir)
+			or ("cannot make `%s`: %s"):format(dir, message)
+	end
+	core.snapshot_remove(temporary)
+	return failures
+end
 
 local function save(lab, dir)
-	local found = {}
-	local node = describe(lab, "", found)
-	for _, item in ipairs(found) do
-		core.vm_check_save(item.vm)
-	end
+	local all = {}
+	local node = describe(lab, "", all)
+	check_all(lab, all)
 	if lab_of.bridges_check then
 		lab_of.bridges_check(lab)
 	end
 	if exists(dir) then
 		raise(("lab snapshot: `%s` exists already"):format(dir))
 	end
-	serial = serial + 1
-	local temporary = ("%s.part-%d"):format(dir, serial)
-	core.snapshot_remove(temporary)
-	core.make_dirs(temporary)
-	local ok, failures, bytes, pause = pcall(save_all, lab, temporary, found)
-	if ok and #failures == 0 then
-		node.format, node.name = FORMAT, lab:name()
-		ok, failures = pcall(write, temporary .. "/lab.json", json.encode(node) .. "\n")
-		if ok then
-			local moved, message = os.rename(temporary, dir)
-			if moved then
-				return setmetatable({ lab = lab:name(), dir = dir, bytes = bytes, pause = pause }, LabSnapshot)
-			end
-			ok, failures = false, ("lab snapshot: cannot make `%s`: %s"):format(dir, message)
-		end
+	node.format, node.name = lab_of.SNAPSHOT_FORMAT, lab:name()
+	local failures, cost = run_job("lab snapshot", make, dir, all, json.encode(node) .. "\n")
+	if failures then
+		fail(lab, "snapshot", failures)
 	end
-	core.snapshot_remove(temporary)
-	if not ok then
-		error(failures, 0)
-	end
-	fail(lab, "snapshot", failures)
-end
-
--- ---- restoring ----
-
-local function read_description(dir)
-	local file, message = io.open(dir .. "/lab.json", "r")
-	if not file then
-		return nil, ("cannot read its lab.json: %s"):format(message)
-	end
-	local text = file:read("a")
-	file:close()
-	local ok, node = pcall(json.decode, text)
-	if not ok or type(node) ~= "table" or type(node.vms) ~= "table" or type(node.labs) ~= "table" then
-		return nil, "its lab.json is damaged"
-	elseif math.type(node.format) ~= "integer" or node.format > FORMAT then
-		return nil, ("it has format %s, made by a newer Provium; this one reads format %d"):format(
-			tostring(node.format), FORMAT)
-	end
-	return node
-end
-
--- Finds, for everything in the snapshot, what is to become it; changes nothing. `same`: the lab is the one that was saved,
--- or was made of it.
-local function plan(lab, node, items, problems)
-	node.lab = lab
-	local same = lab and lab_of.has_id(lab, node.id)
-	for _, member in ipairs(node.vms) do
-		local vm = lab and lab_of.member(lab, "vms", member.name)
-		if vm and not (same and vm:profile() == member.profile) then
-			problems[#problems + 1] = ("VM `%s` is in the lab already and is another one"):format(member.name)
-		elseif not vm and lab and lab_of.is_taken(lab, member.name) then
-			problems[#problems + 1] = ("the name `%s` is taken in the lab"):format(member.name)
-		end
-		items[#items + 1] = { vm = vm, member = member, node = node }
-	end
-	for _, sub in ipairs(node.labs) do
-		local found = lab and lab_of.member(lab, "labs", sub.name)
-		if not found and lab and lab_of.is_taken(lab, sub.name) then
-			problems[#problems + 1] = ("the name `%s` is taken in the lab"):format(sub.name)
-		end
-		plan(found, sub, items, problems)
-	end
-	if lab and node.bridges and lab_of.bridges_plan then
-		lab_of.bridges_plan(lab, node.bridges, same, problems)
-	end
-end
-
--- Makes the labs and VMs that are missing. `undo` gets what takes them out again.
-local function make_labs(node, undo)
-	if not lab_of.has_id(node.lab, node.id) then
-		lab_of.add_id(node.lab, node.id, true)
-		undo[#undo + 1] = function() lab_of.add_id(node.lab, node.id, nil) end
-	end
-	for _, sub in ipairs(node.labs) do
-		if not sub.lab then
-			sub.lab = node.lab:lab(sub.name)
-			undo[#undo + 1] = function() lab_of.take_out(node.lab, "labs", sub.name) end
-		end
-		make_labs(sub, undo)
-	end
-end
-
-local function make_vms(items, undo)
-	for _, item in ipairs(items) do
-		local member = item.member
-		if not item.vm then
-			local vm = core.vm_new(member.name, member.profile)
-			item.vm = vm
-			lab_of.add_vm(item.node.lab, member.name, vm)
-			undo[#undo + 1] = function()
-				lab_of.take_out(item.node.lab, "vms", member.name)
-				vm:kill()
-			end
-		end
-	end
-end
-
--- VMs that did not run when it was made: no longer, either, and as if they never had, if they had not.
-local function put_off(item)
-	local vm, member = item.vm, item.member
-	if vm:state() ~= "shutdown" and vm:state() ~= "dead" and vm:state() ~= "created" then
-		vm:kill()
-	end
-	if member.state == "created" and vm:state() ~= "created" then
-		core.vm_renew(vm)
-	end
-end
-
--- One pool acquisition for all VMs that hold no share yet.
-local function acquire(dir, items)
-	local vms, dirs, holders = {}, {}, {}
-	for _, item in ipairs(items) do
-		local state = item.vm:state()
-		if item.member.dir and state ~= "booted" and state ~= "paused" then
-			vms[#vms + 1], dirs[#dirs + 1], holders[#holders + 1] = item.vm, dir .. "/" .. item.member.dir, item
-		end
-	end
-	if #vms > 0 then
-		for i, lease in ipairs(core.vm_lease(vms, dirs)) do
-			holders[i].lease = lease
-		end
-	end
-end
-
--- Every VM is loaded first, stopped as it was saved; then all go on at once.
-local function restore_all(dir, items, options)
-	local running, stale = {}, nil
-	local failures = at_once("restore", items, function(item)
-		if not item.member.dir then
-			put_off(item)
-			return
-		end
-		local vm, why = core.vm_restore(item.vm, dir .. "/" .. item.member.dir, options, item.lease)
-		if not vm then
-			stale = why
-		elseif item.member.state == "booted" then
-			running[#running + 1] = item
-		end
-	end)
-	if #failures > 0 or stale then
-		return failures, stale
-	end
-	return at_once("resume", running, function(item) item.vm:resume() end)
-end
-
--- In the lab, or (nil) a new one. With options.stale: nil and why, when the snapshot does not fit.
-function core.lab_restore(lab, dir, options)
-	local stale = options and options.stale
-	local node, why = read_description(dir)
-	if not node then
-		why = ("lab snapshot `%s`: %s"):format(dir, why)
-		if stale then
-			return nil, why
-		end
-		raise(why)
-	end
-	if not lab_of.has_id(lab, node.id) and lab_of.has_id(lab_of.of_file(lab), node.id) then
-		lab = lab_of.of_file(lab)	-- a test's lab stands for what it falls through to
-	end
-	local items, problems = {}, {}
-	plan(lab, node, items, problems)
-	if #problems > 0 then
-		raise(("lab `%s`: restore: %s"):format(lab:name(), table.concat(problems, "; ")))
-	end
-	for _, item in ipairs(items) do
-		lab_of.check_profile(item.member.name, item.member.profile)
-	end
-	local undo = {}
-	local ok, failures, unfit = pcall(function()
-		make_labs(node, undo)
-		make_vms(items, undo)
-		if lab_of.bridges_before then
-			lab_of.bridges_before(node)
-		end
-		acquire(dir, items)
-		local failures, unfit = restore_all(dir, items, options)
-		if #failures == 0 and not unfit and lab_of.bridges_after then
-			lab_of.bridges_after(node)
-		end
-		return failures, unfit
-	end)
-	if ok and #failures == 0 and not unfit then
-		return lab
-	end
-	for i = #undo, 1, -1 do
-		undo[i]()
-	end
-	if not ok then
-		error(failures, 0)
-	elseif unfit and stale then
-		return nil, unfit
-	end
-	fail(lab, "restore", unfit and { unfit } or failures)
+	return setmetatable({ lab = lab:name(), dir = dir, bytes = cost.bytes, pause = cost.pause }, LabSnapshot)
 end
 
 -- ---- what test files call ----
 
 local function check_path(path, signature)
 	if type(path) ~= "string" or path == "" then
-		raise(("expected %s, got %s as argument 1"):format(signature,
-			path == "" and "an empty path" or "a " .. type(path)))
+		raise(("expected %s, got %s as argument 1"):format(signature, path == "" and "an empty path"
+			or core.is_snapshot(path) and "a Snapshot, which is of one VM (vm:restore)" or "a " .. type(path)))
 	end
 	return core.host_path(path)
 end
@@ -371,6 +243,9 @@ lab_of.method("snapshot", function(lab, path, ...)
 	local signature = "lab:snapshot([directory])"
 	if select("#", ...) > 0 then
 		raise(("expected %s, got more than 1 argument"):format(signature))
+	end
+	if #lab:members() == 0 then
+		lab = lab_of.of_file(lab)	-- a test that has made nothing means what it sees
 	end
 	return save(lab, path ~= nil and check_path(path, signature) or core.snapshot_unnamed("lab"))
 end)
@@ -385,27 +260,6 @@ lab_of.method("restore", function(lab, x, options, ...)
 	return core.lab_restore(lab, dir, options and { clock = options.clock })
 end)
 
--- ---- reset_between_tests ----
-
-local resets = {}
-local pristine		-- of the file's lab, right after its chunk
-
-function resets.wanted()
-	return lab_of.config("reset_between_tests")
-end
-
--- After the chunk.
-function resets.begin(path)
-	local open = core.file_streams()
-	if open ~= "" then
-		raise(("%s: cannot use reset_between_tests with file-scope streams:%s"):format(path, open))
-	end
-	pristine = save(lab_of.the_file(), core.snapshot_unnamed("lab"))
-end
-
--- Before every test but the first.
-function resets.again()
-	core.lab_restore(lab_of.the_file(), pristine.dir)
-end
-
-core.resets = resets
+lab_of.SNAPSHOT_FORMAT = 1
+lab_of.save = save
+lab_of.run_job, lab_of.at_once, lab_of.failed = run_job, at_once, fail

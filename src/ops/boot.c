@@ -305,6 +305,37 @@ static const struct profile *find_profile(lua_State *L, struct guest *g, const s
 	return p;
 }
 
+/* vm_check_image(dir) -> true, or nil, why it cannot be restored here, and whether it would only have to be made anew */
+static int core_vm_check_image(lua_State *L)
+{
+	struct ops_env *env = ops_env(L);
+	struct err e = ERR_INIT;
+	struct vm_image *i = vm_image_open(env->vmm, luaL_checkstring(L, 1), &e);
+
+	if (i && !env->profile(env->arg, i->profile))
+		err_set(&e, ENOENT, "snapshot `%s` is of profile `%s`, which is not in provium.toml", i->dir, i->profile);
+	vm_image_free(i);
+	if (!err_is_set(&e)) {
+		lua_pushboolean(L, true);
+		return 1;
+	}
+	lua_pushnil(L);
+	lua_pushstring(L, e.msg);
+	lua_pushboolean(L, e.code == -ESTALE);
+	err_release(&e);
+	return 3;
+}
+
+/* vm_is_starting(vm) -> whether a task boots or restores it, or waits for the pool to do so */
+static int core_vm_is_starting(lua_State *L)
+{
+	struct guest *g = check_guest(L, 1);
+	enum vm_state s = vm_state(g->target.vm);
+
+	lua_pushboolean(L, s == VM_BOOTING || (g->lease && s != VM_BOOTED && s != VM_PAUSED));
+	return 1;
+}
+
 /* The share of what runs is kept when it is what the snapshot needs, too. */
 static void set_aside_lease(struct boot_wait *w, uint64_t memory, unsigned cpus)
 {
@@ -354,8 +385,7 @@ static int op_vm_restore(lua_State *L)
 	w->restore = o;
 	w->may_be_stale = stale;
 	w->how = strcmp(how, "boot_cache") == 0 ? "boot_cache" : "restore";
-	if (lease) {
-		INVARIANT(!g->lease);
+	if (lease && *lease && !g->lease) {	/* another task may have booted it meanwhile */
 		g->lease = *lease;
 		*lease = NULL;
 	}
@@ -496,6 +526,13 @@ static int op_vm_boot_with(lua_State *L)
 	return start_boot(L, g);
 }
 
+/* lease_drop(lease): gives a share back that nobody has taken; fine when somebody has */
+static int core_lease_drop(lua_State *L)
+{
+	luaL_checkudata(L, 1, LEASE_TYPE);
+	return lease_gc(L);
+}
+
 bool vm_wait_is_for_pool(const struct wait *w)
 {
 	if (w->kind == &boot_kind)
@@ -526,6 +563,13 @@ static const luaL_Reg vm_ops[] = {
 	{ NULL, NULL },
 };
 
+static const luaL_Reg core_functions[] = {
+	{ "lease_drop", core_lease_drop },
+	{ "vm_check_image", core_vm_check_image },
+	{ "vm_is_starting", core_vm_is_starting },
+	{ NULL, NULL },
+};
+
 static const luaL_Reg core_ops[] = {
 	{ "vm_lease", op_vm_lease },
 	{ "vm_boot_with", op_vm_boot_with },
@@ -548,5 +592,6 @@ void ops_open_boot(lua_State *L)
 	lua_getfield(L, -1, "VM");
 	lua_set_ops(L, vm_ops);
 	lua_pop(L, 1);
+	luaL_setfuncs(L, core_functions, 0);
 	lua_set_ops(L, core_ops);
 }

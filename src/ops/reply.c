@@ -18,7 +18,7 @@ struct request_wait;
 
 /* One request on its way. It outlives a task that is cancelled when its answer will need an undo. */
 struct request {
-	struct target *target;
+	struct target *target, *mux;
 	struct agent_call *call;
 	struct request_wait *waiter;	/* NULL: nobody waits for the answer */
 	const struct request_undo *undo;	/* NULL: an unwanted answer is just dropped */
@@ -97,8 +97,10 @@ void reply_str(const msgpack_object *o, const char *key, char *buf, size_t size)
 
 void request_forget(struct target *t, const char *name, const msgpack_sbuffer *params)
 {
-	if (vm_agent(t->vm))
-		request_new(t, name, params);
+	if (!vm_agent(t->vm))
+		return;
+	request_new(t, name, params);
+	target_mux(t)->unheeded++;
 }
 
 void request_forget_int(struct target *t, const char *name, const char *key, int64_t n)
@@ -130,6 +132,7 @@ static struct request *request_new(struct target *t, const char *name, const msg
 	struct request *r = xcalloc(1, sizeof(*r));
 
 	r->target = t;
+	r->mux = target_mux(t);
 	r->call = agent_call(vm_agent(t->vm), t->channel, name, params, false, &request_events, r);
 	return r;
 }
@@ -142,7 +145,9 @@ static void request_reply_cb(void *arg, const msgpack_object *o, const struct er
 
 	if (w)
 		w->request = NULL;
-	else if (!e && r->undo)
+	else
+		r->mux->unheeded--;
+	if (!w && !e && r->undo)
 		undo_reply(r->target, r->undo, o);
 	agent_call_free(r->call);
 	free(r);
@@ -231,6 +236,7 @@ static void request_release(struct wait *wait)
 
 	if (w->request && w->undo) {
 		w->request->waiter = NULL;	/* the answer is still wanted, for its undo */
+		w->request->mux->unheeded++;
 	} else if (w->request) {
 		agent_call_free(w->request->call);
 		free(w->request);

@@ -36,7 +36,7 @@ struct removal {
 	char *dir;
 };
 
-/* The directory of a snapshot without a name: goes with the scope that made it. Freed by its undo. */
+/* The directory of a snapshot without a name, or of one that is not complete: goes with the scope that made it. Freed by its undo. */
 struct temporary {
 	struct undo undo;
 	struct loop *loop;
@@ -55,13 +55,32 @@ static void refuse_open_streams(lua_State *L, struct vm *vm)
 	lua_pop(L, 1);
 }
 
+/* What nobody waits for (a file is closed) may be answered before or after. */
 static void refuse_pending(lua_State *L, struct vm *vm)
 {
-	size_t n = vm_pending(vm);
+	size_t n = vm_pending(vm), unheeded = target_mux(vm_target(L, 1))->unheeded;
+
+	n -= unheeded < n ? unheeded : n;
 
 	if (n > 0)
 		lua_raise(L, "vm:snapshot() failed for `%s`: %zu operation%s still in flight\nLet %s end before "
 			"snapshotting.", vm_name(vm), n, n == 1 ? "" : "s", n == 1 ? "it" : "them");
+}
+
+static void remove_at_end(lua_State *L, struct scope *scope, const char *dir)
+{
+	struct temporary *t = xcalloc(1, sizeof(*t));
+
+	t->loop = state_loop(state_of(L));
+	t->dir = xstrdup(dir);
+	scope_add(scope, &t->undo, RANK_FINAL, temporary_undo);
+}
+
+/* remove_at_end(dir): when the scope is over, if it is still there */
+static int core_remove_at_end(lua_State *L)
+{
+	remove_at_end(L, ops_scope(L), luaL_checkstring(L, 1));
+	return 0;
 }
 
 /* snapshot_unnamed(suffix) -> where a snapshot without a path goes */
@@ -72,7 +91,6 @@ static int core_snapshot_unnamed(lua_State *L)
 	struct scope *scope = ops_scope(L);
 	struct ops_env *env = ops_env(L);
 	struct err e = ERR_INIT;
-	struct temporary *t;
 	char *dir = env->snapshot_dir ? env->snapshot_dir(env->arg, &e) : NULL;
 
 	if (err_is_set(&e)) {
@@ -82,10 +100,7 @@ static int core_snapshot_unnamed(lua_State *L)
 	}
 	if (!dir) {
 		dir = xasprintf("%s/%u.%s", vmm_run_dir(env->vmm), ++serial, suffix);
-		t = xcalloc(1, sizeof(*t));
-		t->loop = state_loop(state_of(L));
-		t->dir = xstrdup(dir);
-		scope_add(scope, &t->undo, RANK_FINAL, temporary_undo);
+		remove_at_end(L, scope, dir);
 	}
 	lua_pushstring(L, dir);
 	free(dir);
@@ -296,6 +311,7 @@ static const luaL_Reg core_functions[] = {
 	{ "host_path", core_host_path },
 	{ "make_dirs", core_make_dirs },
 	{ "new_id", core_new_id },
+	{ "remove_at_end", core_remove_at_end },
 	{ "snapshot_size", core_snapshot_size },
 	{ "snapshot_unnamed", core_snapshot_unnamed },
 	{ "vm_check_save", core_vm_check_save },

@@ -13,6 +13,7 @@ struct target {
 	struct target *mux;		/* the VM's channel 0; NULL for channel 0 itself */
 	unsigned open_files;
 	unsigned open_streams;		/* in a VM's mux: of the VM and its workers */
+	unsigned unheeded;		/* in a VM's mux: requests on their way that nobody waits for */
 	unsigned era;			/* a worker's: when it was made; a VM's: when open_files was counted */
 };
 
