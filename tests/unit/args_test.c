@@ -143,6 +143,15 @@ static void test_commands(void **state)
 	assert_int_equal(a.command, CMD_PREPARE);
 	assert_string_equal(a.paths.v[0], "guest");
 	args_release(&a);
+	a = parse("fixture rebuild --accel tcg net/base");
+	assert_int_equal(a.command, CMD_FIXTURE);
+	assert_string_equal(a.paths.v[0], "rebuild");
+	assert_string_equal(a.paths.v[1], "net/base");
+	assert_int_equal(a.accel, ACCEL_TCG);
+	args_release(&a);
+	a = parse("list --fixtures");
+	assert_true(a.command == CMD_LIST && a.fixtures);
+	args_release(&a);
 	assert_int_equal(parse("version").command, CMD_VERSION);
 	assert_int_equal(parse("--version").command, CMD_VERSION);
 	assert_int_equal(parse("list --version").command, CMD_VERSION);
@@ -324,6 +333,14 @@ static const struct refusal refusals[] = {
 	{ "version x", "provium version takes no argument, found `x`" },
 	{ "help lst", "there is no command `lst`; did you mean `list`?" },
 	{ "help frobnicate", "there is no command `frobnicate`; `provium --help` lists them" },
+	{ "fixture", "provium fixture needs a verb: list, build, rebuild, clean or stale" },
+	{ "fixture buld x", "provium fixture: `buld` is not known, use list, build, rebuild, clean or stale; did you mean "
+	  "`build`?" },
+	{ "fixture build", "provium fixture build needs a fixture: its file below a root, without .fixture.lua" },
+	{ "fixture rebuild a b", "provium fixture rebuild takes one fixture, found `b`" },
+	{ "fixture list a", "provium fixture list takes no argument, found `a`" },
+	{ "fixture list --tag x", "--tag does not belong to provium fixture; `provium help fixture` lists its flags" },
+	{ "prepare --fixtures", "--fixtures does not belong to provium prepare; `provium help prepare` lists its flags" },
 	{ "help list prepare", "provium help takes one command, found `prepare`" },
 	{ NULL, NULL },
 };

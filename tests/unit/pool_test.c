@@ -252,6 +252,37 @@ static void test_deadlock_spares_bystanders(void **state)
 	assert_null(strstr(requests[3].err.msg, "c.test.lua"));
 }
 
+/* a waits for what c, a fixture's build, makes; c gets nothing before a gives back. b holds nothing. */
+static void test_deadlock_through_a_build(void **state)
+{
+	(void)state;
+	pool_set_awaited(c);
+	pool_set_depends(a, true);
+	stuck_a = stuck_b = stuck_c = true;
+	ask(0, a, 900, 1);
+	settle();
+	ask(1, c, 200, 1);
+	ask(2, b, 300, 1);
+	run_for(700000000);
+	assert_string_equal(seen, "aB");
+	assert_non_null(strstr(requests[1].err.msg, "a.test.lua holds 900 MiB and 1 vCPU"));
+}
+
+/* The build can go on: then whoever depends on it will, too. */
+static void test_no_deadlock_while_a_build_goes_on(void **state)
+{
+	(void)state;
+	pool_set_depends(a, true);
+	stuck_b = true;
+	ask(0, a, 900, 1);
+	settle();
+	assert_false(pool_waits(a));
+	ask(1, b, 300, 1);
+	assert_true(pool_waits(b));
+	run_for(700000000);
+	assert_string_equal(seen, "a");
+}
+
 static void test_no_deadlock(void **state)
 {
 	(void)state;
@@ -418,6 +449,8 @@ int main(void)
 		T(test_larger_than_the_pool),
 		T(test_deadlock),
 		T(test_deadlock_spares_bystanders),
+		T(test_deadlock_through_a_build),
+		T(test_no_deadlock_while_a_build_goes_on),
 		T(test_no_deadlock),
 		T(test_overtaking_breaks_deadlock),
 		T(test_grant_on_its_way),
