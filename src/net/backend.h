@@ -1,9 +1,9 @@
 /*
  * What a backend of src/net/net.h is made of, and what it gets from net.c. Private to src/net/.
  *
- * net.c keeps the lists, checks arguments, makes replies and dispatches through `struct net_backend_ops`. A backend
- * embeds struct net_bridge and struct net_port first in its own structs; net.c allocates them zeroed with the sizes of
- * the table and fills the base before `bridge_init` or `port_init` is called.
+ * net.c keeps the lists, checks arguments, makes replies and dispatches through `struct net_backend_ops`. A
+ * backend embeds struct net_bridge and struct net_port first in its own structs; net.c allocates them zeroed
+ * with the sizes of the table and fills the base before `bridge_init` or `port_init` is called.
  */
 #ifndef PROVIUM_NET_BACKEND_H
 #define PROVIUM_NET_BACKEND_H
@@ -45,10 +45,10 @@ struct net_port {
 
 /* ---- replies: the one way to call back (net.c) ----
  *
- * Each op below that gets a struct net_reply answers it exactly once, now or later; also from inside the op: the
- * caller's callback is called by loop_defer. A reply that was forgotten, or whose net is gone, is dropped silently.
- * A backend that frees an object with unanswered replies answers them with ECANCELED. After net_free none may be
- * touched. */
+ * Each op below that gets a struct net_reply answers it exactly once, now or later; also from inside the
+ * op: the caller's callback is called by loop_defer. A reply that was forgotten, or whose net is gone, is
+ * dropped silently. A backend that frees an object with unanswered replies answers them with ECANCELED.
+ * After net_free none may be touched. */
 void net_reply_done(struct net_reply *r, const struct err *e);			/* e NULL: success */
 void net_reply_fail(struct net_reply *r, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Of an op that asks for numbers; c may be NULL with an e. */
@@ -61,8 +61,8 @@ struct net_backend_ops {
 	const char *name;		/* "kernel", "user" */
 	size_t bridge_size, port_size;	/* of the structs that embed the bases */
 
-	/* The net goes; its bridges were freed by bridge_free just before. Frees n->kernel or n->user. Called only when
-	 * that is not NULL. */
+	/* The net goes; its bridges were freed by bridge_free just before. Frees n->kernel or n->user. Called
+	 * only when that is not NULL. */
 	void (*net_free)(struct net *n);
 
 	/* Ops on a bridge may come before its reply; what they ask for is done after it came about. */
@@ -101,24 +101,25 @@ void net_port_base_free(struct net_port *p);
 /* ---- helpers for both (impair.c) ---- */
 
 bool net_impairment_is_zero(const struct net_impairment *i);
-/* *sum and then *i on one way: latencies and jitters add up, losses, duplications, ... are independent chances, the
- * lower rate counts, the higher correlation. A backend for which each rate is a queue of its own looks at the
- * single settings for it. */
+/* *sum and then *i on one way: latencies and jitters add up, losses, duplications, ... are independent
+ * chances, the lower rate counts, the higher correlation. A backend for which each rate is a queue of its
+ * own looks at the single settings for it. */
 void net_impairment_add(struct net_impairment *sum, const struct net_impairment *i);
 
 /* ---- the kernel backend, for captures (kernel.c) ---- */
 
-/* Runs fn(arg) with the thread inside the bridge's network namespace and comes back; what it opens stays in there.
- * fn must not block, spawn or call Lua. Returns what fn returned, or -errno with *e when there is no way in; the
- * bridge must have come about. Only for bridges whose ops is &net_kernel_ops. */
+/* Runs fn(arg) with the thread inside the bridge's network namespace and comes back; what it opens stays
+ * in there. fn must not block, spawn or call Lua. Returns what fn returned, or -errno with *e when there
+ * is no way in; the bridge must have come about. Only for bridges whose ops is &net_kernel_ops. */
 int net_kernel_inside(struct net_bridge *b, int (*fn)(void *arg, struct err *e), void *arg, struct err *e);
-/* The interface in there to open AF_PACKET on: the bridge's own when port is NULL (promiscuous, it sees every frame
- * once), else the port's TAP. Borrowed; NULL when it has not come about. */
+/* The interface in there to open AF_PACKET on: the bridge's own when port is NULL (promiscuous, it sees
+ * every frame once), else the port's TAP. Borrowed; NULL when it has not come about. */
 const char *net_kernel_ifname(struct net_bridge *b, struct net_port *port);
 
 /* ---- captures (capture.c), told by net.c ---- */
 
-/* The bridge's captures end (port NULL), or those of one port that goes. Called before bridge_free and port_free. */
+/* The bridge's captures end (port NULL), or those of one port that goes. Called before bridge_free and
+ * port_free. */
 void net_captures_end(struct net_bridge *b, struct net_port *port);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * What went through a port or a bridge of the kernel backend.
  *
- * The host's end of a TAP counts from the other side: what a guest sends is received here. Dropped is what was meant for the
- * port and did not arrive there: by rules, in its queues, or because QEMU did not take it in time.
+ * The host's end of a TAP counts from the other side: what a guest sends is received here. Dropped is what
+ * was meant for the port and did not arrive there: by rules, in its queues, or because QEMU did not take it
+ * in time.
  */
 #include <stdlib.h>
 

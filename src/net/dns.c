@@ -1,8 +1,9 @@
 /*
  * Names for guests with an uplink: what is asked of their gateway's port 53 goes on to the host's resolver.
  *
- * Messages are passed on as they are. A question by UDP gets a socket of its own on the host, so an answer is known by
- * the socket it comes in; one that stays away is asked of the next server of /etc/resolv.conf. TCP connections are joined.
+ * Messages are passed on as they are. A question by UDP gets a socket of its own on the host, so an answer is
+ * known by the socket it comes in; one that stays away is asked of the next server of /etc/resolv.conf. TCP
+ * connections are joined.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -272,7 +273,8 @@ static int open_port(struct dns *d, const union address *a, int type, struct err
 		return e->code;
 	}
 	p->fd = fd;
-	p->ev = event_new(loop_base(d->loop), fd, EV_READ | EV_PERSIST, type == SOCK_STREAM ? accept_cb : question_cb, d);
+	p->ev = event_new(loop_base(d->loop), fd, EV_READ | EV_PERSIST,
+		type == SOCK_STREAM ? accept_cb : question_cb, d);
 	event_add(p->ev, NULL);
 	d->nports++;
 	return 0;

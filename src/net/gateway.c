@@ -1,8 +1,9 @@
 /*
- * The host's side of a kernel bridge: a veth whose one end is a port of the bridge, like a guest's, and whose other end
- * has the gateway's addresses. Settings for every frame of the bridge therefore hold for it too.
+ * The host's side of a kernel bridge: a veth whose one end is a port of the bridge, like a guest's, and whose
+ * other end has the gateway's addresses. Settings for every frame of the bridge therefore hold for it too.
  *
- * Nothing is forwarded between bridges but what a route or an uplink asks for: the forward chain drops the rest.
+ * Nothing is forwarded between bridges but what a route or an uplink asks for: the forward chain drops the
+ * rest.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -191,7 +192,7 @@ void gateway_sync(struct kernel_net *k, struct kernel_op *op)
 	if (k->uplink)
 		add_uplink(&t, k, uplink_index(k->uplink));
 	nft_end(&t);
-	op_send(op, k->nft, &t.msg, k->uplink ? "nf_tables, nft_ct, nft_chain_nat or nft_masq" : "nf_tables",
+	op_send(op, k->nft, &t.msg, k->uplink ? "nf_tables nft_ct nft_chain_nat nft_masq" : "nf_tables",
 		"write the rules between bridges");
 	if (!k->forwards && (k->uplink || !TAILQ_EMPTY(&k->routes)))
 		forward(k, op);

@@ -1,8 +1,9 @@
 /*
  * The kernel backend: a network namespace for each net, and real bridges in it.
  *
- * Nothing has a name outside the namespace, and the namespace has no path: it lives as long as our descriptors, our
- * sockets in it, and the TAPs that QEMU holds. A SIGKILL of all of us therefore takes everything with it.
+ * Nothing has a name outside the namespace, and the namespace has no path: it lives as long as our
+ * descriptors, our sockets in it, and the TAPs that QEMU holds. A SIGKILL of all of us therefore takes
+ * everything with it.
  */
 #include <errno.h>
 #include <linux/netlink.h>
@@ -15,7 +16,8 @@
 
 /* ---- the namespace ---- */
 
-/* For links that are made from here on: nothing of their own on the wire, no netfilter for what is only bridged. */
+/* For links that are made from here on: nothing of their own on the wire, no netfilter for what is only
+ * bridged. */
 static const char *const settings[][2] = {
 	{ "ipv6/conf/default/disable_ipv6", "1" },
 	{ "ipv6/conf/default/accept_ra", "0" },
@@ -276,7 +278,8 @@ static void kernel_port_set_rate(struct net_port *base, uint64_t bps, struct net
 	op_end(op);
 }
 
-static void kernel_set_blocks(struct net_bridge *base, const struct net_block *blocks, size_t n, struct net_reply *r)
+static void kernel_set_blocks(struct net_bridge *base, const struct net_block *blocks, size_t n,
+	struct net_reply *r)
 {
 	struct kernel_bridge *b = (struct kernel_bridge *)base;
 	struct kernel_op *op;

@@ -1,9 +1,9 @@
 /*
  * The kernel backend's own objects, shared by its files. Private to them.
  *
- * kernel.c has the namespace and bridges, tap.c the ports, shape.c the queues, rules.c the frames that are dropped or
- * classified, gateway.c the host's side, uplink.c and dns.c the way out. Settings are kept here and carried over to
- * the kernel by ..._sync functions, which look at all of them and change what differs.
+ * kernel.c has the namespace and bridges, tap.c the ports, shape.c the queues, rules.c the frames that are
+ * dropped or classified, gateway.c the host's side, uplink.c and dns.c the way out. Settings are kept here
+ * and carried over to the kernel by ..._sync functions, which look at all of them and change what differs.
  */
 #ifndef PROVIUM_NET_KERNEL_H
 #define PROVIUM_NET_KERNEL_H
@@ -109,11 +109,12 @@ bool kernel_setting_matches(const struct kernel_setting *s, const struct kernel_
 
 /* ---- op.c: one request of the caller, many of ours ----
  *
- * Answers its reply (NULL: nobody asks) when op_end was called and everything it sent or held was answered, with the
- * first error. */
+ * Answers its reply (NULL: nobody asks) when op_end was called and everything it sent or held was
+ * answered, with the first error. */
 struct kernel_op *op_begin(struct kernel_net *k, struct net_reply *r);
 /* Sends b (empty then). module: see struct netlink_what. The text says what it is for. */
-void op_send(struct kernel_op *op, struct netlink *nl, struct nlbuf *b, const char *module, const char *fmt, ...)
+void op_send(struct kernel_op *op, struct netlink *nl, struct nlbuf *b, const char *module, const char *fmt,
+	...)
 	PRINTF_LIKE(5, 6);
 void op_fail(struct kernel_op *op, const struct err *e);
 void op_hold(struct kernel_op *op);

@@ -11,7 +11,8 @@
 
 #include "net/links.h"
 
-static struct nlmsghdr *begin_link(struct nlbuf *b, uint16_t type, uint16_t flags, int index, struct ifinfomsg **ifi)
+static struct nlmsghdr *begin_link(struct nlbuf *b, uint16_t type, uint16_t flags, int index,
+	struct ifinfomsg **ifi)
 {
 	struct nlmsghdr *h = nlbuf_begin(b, type, flags, ifi, sizeof(**ifi));
 
@@ -111,8 +112,8 @@ static size_t address_size(int family)
 	return family == AF_INET ? 4 : 16;
 }
 
-static void put_address(struct nlbuf *b, uint16_t type, uint16_t flags, int index, int family, const void *address,
-	unsigned prefix)
+static void put_address(struct nlbuf *b, uint16_t type, uint16_t flags, int index, int family,
+	const void *address, unsigned prefix)
 {
 	struct ifaddrmsg *ifa;
 	struct nlmsghdr *h = nlbuf_begin(b, type, flags, &ifa, sizeof(*ifa));

@@ -6,8 +6,8 @@
 
 /* A bridge that neither learns by spanning tree nor says anything of its own. */
 void link_new_bridge(struct nlbuf *b, int index, const char *name);
-/* A pair within one namespace, or with its peer in the namespace of the descriptor peer_ns (-1: the same), where the
- * kernel numbers it (peer 0) and completes a name with %d. mac: of the peer, or NULL. */
+/* A pair within one namespace, or with its peer in the namespace of the descriptor peer_ns (-1: the same),
+ * where the kernel numbers it (peer 0) and completes a name with %d. mac: of the peer, or NULL. */
 void link_new_veth(struct nlbuf *b, int index, const char *name, int peer, const char *peer_name, int peer_ns,
 	const uint8_t *mac);
 void link_new_ifb(struct nlbuf *b, int index, const char *name);

@@ -1,5 +1,6 @@
 /*
- * A test file's network, whatever the backend: lists of bridges and ports, replies, and the way to the backend.
+ * A test file's network, whatever the backend: lists of bridges and ports, replies, and the way to the
+ * backend.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -264,8 +265,8 @@ static bool impairment_valid(const struct net_impairment *i)
 		fraction(i->loss_correlation) && fraction(i->duplicate) && fraction(i->reorder) && fraction(i->corrupt);
 }
 
-void net_impair(struct net_bridge *b, struct net_port *from, struct net_port *to, const struct net_impairment *i,
-	net_done_fn *cb, void *arg)
+void net_impair(struct net_bridge *b, struct net_port *from, struct net_port *to,
+	const struct net_impairment *i, net_done_fn *cb, void *arg)
 {
 	struct net_reply *r = reply_new(b->net, cb, NULL, arg);
 
@@ -277,7 +278,8 @@ void net_impair(struct net_bridge *b, struct net_port *from, struct net_port *to
 		b->ops->impair(b, from, to, i, r);
 }
 
-void net_set_blocks(struct net_bridge *b, const struct net_block *blocks, size_t n, net_done_fn *cb, void *arg)
+void net_set_blocks(struct net_bridge *b, const struct net_block *blocks, size_t n, net_done_fn *cb,
+	void *arg)
 {
 	b->ops->set_blocks(b, blocks, n, reply_new(b->net, cb, NULL, arg));
 }

@@ -1,9 +1,9 @@
 /*
  * A netlink socket in the loop, over libmnl.
  *
- * The kernel carries out a request within sendmsg and queues the answer, so requests are executed in the order they
- * were sent and nothing ever waits to be writable. What is held back here is for the answers' sake: not more
- * requests at a time than their acks fit into the socket's buffer, and one dump at a time.
+ * The kernel carries out a request within sendmsg and queues the answer, so requests are executed in the
+ * order they were sent and nothing ever waits to be writable. What is held back here is for the answers'
+ * sake: not more requests at a time than their acks fit into the socket's buffer, and one dump at a time.
  */
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -138,7 +138,8 @@ static void describe(struct err *e, int code, const char *text, const char *modu
 	if (code == EPERM || code == EACCES)
 		err_append(e, "; this needs the right CAP_NET_ADMIN: run as root, or take backend = \"user\"");
 	else if (module && (code == EOPNOTSUPP || code == ENOENT || code == EPROTONOSUPPORT))
-		err_append(e, "; the kernel lacks %s: `modprobe %s`, or take backend = \"user\"", module, module);
+		err_append(e, "; the kernel lacks %s%s: `modprobe %s%s`, or take backend = \"user\"",
+			strchr(module, ' ') ? "one of " : "", module, strchr(module, ' ') ? "-a " : "", module);
 }
 
 /* ---- requests ---- */
@@ -156,7 +157,8 @@ static void finish(struct request *q)
 {
 	netlink_done_fn *done = q->done;
 
-	log_debug("netlink", "finish %u %s%s%s", q->first, q->text, q->err.msg ? ": " : "", q->err.msg ? q->err.msg : "");
+	log_debug("netlink", "finish %u %s%s%s", q->first, q->text, q->err.msg ? ": " : "",
+		q->err.msg ? q->err.msg : "");
 	if (done)
 		done(q->arg, err_is_set(&q->err) ? &q->err : NULL);
 	request_free(q);
@@ -233,8 +235,8 @@ static void failed_cb(void *arg)
 		pump(nl);
 }
 
-void netlink_send(struct netlink *nl, struct nlbuf *b, const struct netlink_what *what, netlink_answer_fn *answer,
-	netlink_done_fn *done, void *arg)
+void netlink_send(struct netlink *nl, struct nlbuf *b, const struct netlink_what *what,
+	netlink_answer_fn *answer, netlink_done_fn *done, void *arg)
 {
 	struct request *q = xcalloc(1, sizeof(*q));
 
@@ -394,8 +396,8 @@ void netlink_free(struct netlink *nl)
 	nl->deferred = true;
 }
 
-int netlink_ask(int bus, struct nlbuf *b, const struct netlink_what *what, netlink_answer_fn *answer, void *arg,
-	struct err *e)
+int netlink_ask(int bus, struct nlbuf *b, const struct netlink_what *what, netlink_answer_fn *answer,
+	void *arg, struct err *e)
 {
 	struct request q = { .text = (char *)what->text, .module = what->module, .answer = answer, .arg = arg,
 		.msg = *b, .err = ERR_INIT };

@@ -1,8 +1,9 @@
 /*
- * Netlink as a loop citizen: messages are sent at once and in order, acknowledged and failed through the loop.
+ * Netlink as a loop citizen: messages are sent at once and in order, acknowledged and failed through the
+ * loop.
  *
- * A request is one message, or several that the kernel takes as one transaction (nftables). Errors carry what was
- * being done, the kernel's extended ack text, and what is missing.
+ * A request is one message, or several that the kernel takes as one transaction (nftables). Errors carry what
+ * was being done, the kernel's extended ack text, and what is missing.
  */
 #ifndef PROVIUM_NET_NETLINK_H
 #define PROVIUM_NET_NETLINK_H
@@ -15,8 +16,8 @@ struct netlink;
 
 /* ---- messages ----
  *
- * A growing buffer of netlink messages. Between nlbuf_begin and nlbuf_end the message may take NLBUF_ROOM bytes of
- * attributes. */
+ * A growing buffer of netlink messages. Between nlbuf_begin and nlbuf_end the message may take NLBUF_ROOM
+ * bytes of attributes. */
 struct nlbuf {
 	char *data;
 	size_t len, cap;
@@ -34,7 +35,8 @@ void nlbuf_release(struct nlbuf *b);
 
 /* ---- the socket ---- */
 
-/* In the network namespace the thread is in now. bus: NETLINK_ROUTE, NETLINK_NETFILTER. name: for messages. */
+/* In the network namespace the thread is in now. bus: NETLINK_ROUTE, NETLINK_NETFILTER. name: for
+ * messages. */
 struct netlink *netlink_new(struct loop *l, int bus, const char *name, struct err *e);
 /* Requests without an answer are forgotten. */
 void netlink_free(struct netlink *nl);
@@ -42,7 +44,8 @@ void netlink_free(struct netlink *nl);
 /* What is being asked: for the error text. */
 struct netlink_what {
 	const char *text;	/* "create bridge `lan`"; copied */
-	const char *module;	/* the kernel module that the answer "unknown" means; static, or NULL */
+	const char *module;	/* the kernel modules, with spaces between, that the answer "unknown" means; static,
+				 * or NULL */
 };
 
 /* e NULL: success. */
@@ -50,15 +53,15 @@ typedef void netlink_done_fn(void *arg, const struct err *e);
 /* One message of an answer (RTM_GETLINK, dumps). */
 typedef void netlink_answer_fn(void *arg, const struct nlmsghdr *h);
 
-/* Sends what is in b (which is empty then), with sequence numbers and, at the last message, NLM_F_ACK. done is called
- * once from the loop, or never after netlink_forget. answer may be NULL. */
-void netlink_send(struct netlink *nl, struct nlbuf *b, const struct netlink_what *what, netlink_answer_fn *answer,
-	netlink_done_fn *done, void *arg);
+/* Sends what is in b (which is empty then), with sequence numbers and, at the last message, NLM_F_ACK.
+ * done is called once from the loop, or never after netlink_forget. answer may be NULL. */
+void netlink_send(struct netlink *nl, struct nlbuf *b, const struct netlink_what *what,
+	netlink_answer_fn *answer, netlink_done_fn *done, void *arg);
 /* No callback for arg any more; what was sent is done all the same. */
 void netlink_forget(struct netlink *nl, void *arg);
 
 /* Blocks for the answer, on a socket of its own: for probes and tests. 0 or -errno. */
-int netlink_ask(int bus, struct nlbuf *b, const struct netlink_what *what, netlink_answer_fn *answer, void *arg,
-	struct err *e);
+int netlink_ask(int bus, struct nlbuf *b, const struct netlink_what *what, netlink_answer_fn *answer,
+	void *arg, struct err *e);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * Network namespaces: made, entered for a moment, held by a descriptor.
  *
- * The process has one thread, and that thread is where `unshare` and `setns` take effect: nothing else of ours can run
- * while it is away. A namespace is never bound to a path, so there is nothing to clean up after a SIGKILL.
+ * The process has one thread, and that thread is where `unshare` and `setns` take effect: nothing else of
+ * ours can run while it is away. A namespace is never bound to a path, so there is nothing to clean up after
+ * a SIGKILL.
  */
 #include <errno.h>
 #include <fcntl.h>

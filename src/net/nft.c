@@ -63,7 +63,8 @@ void nft_delete_table(struct nft_batch *t)
 	put_table(t, NFT_MSG_DELTABLE, 0, 0);
 }
 
-static void put_chain(struct nft_batch *t, uint16_t type, uint16_t flags, struct nftnl_chain *chain, const char *name)
+static void put_chain(struct nft_batch *t, uint16_t type, uint16_t flags, struct nftnl_chain *chain,
+	const char *name)
 {
 	struct nlmsghdr *h = begin(t, type, flags);
 
@@ -84,8 +85,8 @@ void nft_delete_chain(struct nft_batch *t, const char *chain)
 	put_chain(t, NFT_MSG_DELCHAIN, 0, nftnl_chain_alloc(), chain);
 }
 
-void nft_new_base(struct nft_batch *t, const char *chain, const char *type, unsigned hook, int priority, int verdict,
-	const char *device)
+void nft_new_base(struct nft_batch *t, const char *chain, const char *type, unsigned hook, int priority,
+	int verdict, const char *device)
 {
 	struct nftnl_chain *c = nftnl_chain_alloc();
 

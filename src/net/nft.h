@@ -1,6 +1,7 @@
 /*
- * A transaction of nftables, message by message, over libnftnl: takes effect as a whole or not at all, between two
- * frames. A batch works on one table; its rules are built with the nft_... expressions and end with nft_add.
+ * A transaction of nftables, message by message, over libnftnl: takes effect as a whole or not at all,
+ * between two frames. A batch works on one table; its rules are built with the nft_... expressions and end
+ * with nft_add.
  */
 #ifndef PROVIUM_NET_NFT_H
 #define PROVIUM_NET_NFT_H
@@ -25,9 +26,10 @@ void nft_delete_table(struct nft_batch *t);
 void nft_flush(struct nft_batch *t);
 void nft_new_chain(struct nft_batch *t, const char *chain);
 void nft_delete_chain(struct nft_batch *t, const char *chain);
-/* type "filter", "nat"; verdict NF_ACCEPT or NF_DROP for what no rule decided; device NULL but in NFPROTO_NETDEV. */
-void nft_new_base(struct nft_batch *t, const char *chain, const char *type, unsigned hook, int priority, int verdict,
-	const char *device);
+/* type "filter", "nat"; verdict NF_ACCEPT or NF_DROP for what no rule decided; device NULL but in
+ * NFPROTO_NETDEV. */
+void nft_new_base(struct nft_batch *t, const char *chain, const char *type, unsigned hook, int priority,
+	int verdict, const char *device);
 void nft_new_counter(struct nft_batch *t, const char *name);
 
 /* ---- rules ---- */

@@ -67,7 +67,8 @@ static void answered_cb(void *arg, const struct err *e)
 	op_release(arg, e);
 }
 
-void op_send(struct kernel_op *op, struct netlink *nl, struct nlbuf *b, const char *module, const char *fmt, ...)
+void op_send(struct kernel_op *op, struct netlink *nl, struct nlbuf *b, const char *module, const char *fmt,
+	...)
 {
 	struct netlink_what what = { .module = module };
 	va_list ap;

@@ -1,5 +1,6 @@
 /*
- * Whether this host can do what the kernel backend needs: asked by trying it, in a namespace that is thrown away.
+ * Whether this host can do what the kernel backend needs: asked by trying it, in a namespace that is thrown
+ * away.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +57,7 @@ static int ask_netem(void *arg, struct err *e)
 static int try_queues(struct err *e)
 {
 	struct netlink_what htb = { "limit rates", "sch_htb" }, tbf = { "limit rates", "sch_tbf" },
-		clsact = { "redirect frames", "sch_ingress" }, mirred = { "redirect frames", "cls_u32 or act_mirred" };
+		clsact = { "redirect frames", "sch_ingress" }, mirred = { "redirect frames", "cls_u32 act_mirred" };
 	struct nlbuf b = NLBUF_INIT;
 	int rc;
 
@@ -78,8 +79,9 @@ static int try_queues(struct err *e)
 
 static int try_rules(struct err *e)
 {
-	struct netlink_what bridge = { "drop frames on a bridge", "nf_tables, nft_numgen or nft_objref" },
-		copy = { "duplicate frames", "nft_dup_netdev (Linux 5.16 or newer)" };
+	struct netlink_what bridge = { "drop frames on a bridge",
+		"nf_tables nft_meta_bridge nft_numgen nft_objref" },
+		copy = { "duplicate frames", "nft_dup_netdev" };
 	struct nftnl_rule *r;
 	struct nft_batch t;
 	int rc;

@@ -77,8 +77,8 @@ void qdisc_new_htb(struct nlbuf *b, int index, unsigned fallback)
 	nlbuf_end(b, h);
 }
 
-void qdisc_set_class(struct nlbuf *b, int index, unsigned parent, unsigned minor, uint64_t rate, uint64_t ceil,
-	uint64_t burst)
+void qdisc_set_class(struct nlbuf *b, int index, unsigned parent, unsigned minor, uint64_t rate,
+	uint64_t ceil, uint64_t burst)
 {
 	struct tc_htb_opt opt = {
 		.rate = rate_spec(rate), .ceil = rate_spec(ceil), .quantum = QDISC_FRAME,
@@ -124,10 +124,12 @@ static uint32_t probability(double p)
 	return p >= 1 ? UINT32_MAX : (uint32_t)(p * UINT32_MAX + 0.5);
 }
 
-/* Without a latency there is nothing to overtake, so some frames are held back instead of some going first. */
+/* Without a latency there is nothing to overtake, so some frames are held back instead of some going
+ * first. */
 #define REORDER_HOLD_NS INT64_C(10000000)
 
-void qdisc_set_netem(struct nlbuf *b, int index, unsigned minor, const struct net_impairment *i, uint32_t frames)
+void qdisc_set_netem(struct nlbuf *b, int index, unsigned minor, const struct net_impairment *i,
+	uint32_t frames)
 {
 	bool hold = i->reorder > 0 && i->latency_ns == 0 && i->jitter_ns == 0;
 	int64_t latency = hold ? REORDER_HOLD_NS : i->latency_ns;

@@ -1,6 +1,6 @@
 /*
- * Messages of rtnetlink about traffic control: queues, classes, and the redirection to another link's queue. Each
- * function appends one message to b. Rates are bytes a second here, as the kernel counts.
+ * Messages of rtnetlink about traffic control: queues, classes, and the redirection to another link's queue.
+ * Each function appends one message to b. Rates are bytes a second here, as the kernel counts.
  */
 #ifndef PROVIUM_NET_QDISC_H
 #define PROVIUM_NET_QDISC_H
@@ -19,13 +19,16 @@ uint64_t qdisc_burst(uint64_t rate, uint64_t burst_bytes);
 
 /* The tree on a link: frames without a class of their own go to the class `fallback`. */
 void qdisc_new_htb(struct nlbuf *b, int index, unsigned fallback);
-/* Makes or changes a class: what it may use at most, and what of it is its own (rest is borrowed from parent). */
-void qdisc_set_class(struct nlbuf *b, int index, unsigned parent, unsigned minor, uint64_t rate, uint64_t ceil,
-	uint64_t burst);
+/* Makes or changes a class: what it may use at most, and what of it is its own (rest is borrowed from
+ * parent). */
+void qdisc_set_class(struct nlbuf *b, int index, unsigned parent, unsigned minor, uint64_t rate,
+	uint64_t ceil, uint64_t burst);
 void qdisc_delete_class(struct nlbuf *b, int index, unsigned minor);
-/* Makes or changes what holds a class's frames: a queue of so many bytes, or delays and faults (minor 0: of the link). */
+/* Makes or changes what holds a class's frames: a queue of so many bytes, or delays and faults (minor 0:
+ * of the link). */
 void qdisc_set_fifo(struct nlbuf *b, int index, unsigned minor, uint32_t bytes);
-void qdisc_set_netem(struct nlbuf *b, int index, unsigned minor, const struct net_impairment *i, uint32_t frames);
+void qdisc_set_netem(struct nlbuf *b, int index, unsigned minor, const struct net_impairment *i,
+	uint32_t frames);
 /* Makes or changes the one queue of a link. */
 void qdisc_set_tbf(struct nlbuf *b, int index, uint64_t rate, uint64_t burst, uint32_t bytes);
 

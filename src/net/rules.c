@@ -1,11 +1,11 @@
 /*
- * What nftables does with frames between two ports of a kernel bridge: drop those of blocked pairs, drop and duplicate
- * some by chance, and name the class of the tree they wait in.
+ * What nftables does with frames between two ports of a kernel bridge: drop those of blocked pairs, drop and
+ * duplicate some by chance, and name the class of the tree they wait in.
  *
- * One table of the bridge family has a base chain that jumps by the port a frame goes out of, and a chain for each port
- * with rules on where it came from. All rules are written anew each time, in one transaction: a frame meets the old ones
- * or the new ones, never a mixture. Copies are made where the frame leaves, in a table of the netdev family: the mark says
- * which frame is to be copied, and on the copy, that it is one.
+ * One table of the bridge family has a base chain that jumps by the port a frame goes out of, and a chain for
+ * each port with rules on where it came from. All rules are written anew each time, in one transaction: a
+ * frame meets the old ones or the new ones, never a mixture. Copies are made where the frame leaves, in a
+ * table of the netdev family: the mark says which frame is to be copied, and on the copy, that it is one.
  */
 #include <stdio.h>
 
@@ -80,7 +80,8 @@ static void add_drop(struct nft_batch *t, struct nftnl_rule *r, const char *coun
 	nft_add(t, r);
 }
 
-static void add_blocks(struct nft_batch *t, const struct kernel_port *p, const char *chain, const char *counter)
+static void add_blocks(struct nft_batch *t, const struct kernel_port *p, const char *chain,
+	const char *counter)
 {
 	const struct kernel_bridge *b = (const struct kernel_bridge *)p->base.bridge;
 	struct nftnl_rule *r;
@@ -95,7 +96,8 @@ static void add_blocks(struct nft_batch *t, const struct kernel_port *p, const c
 }
 
 /* A rule that takes a part p of the frames a setting speaks of. */
-static struct nftnl_rule *chance_rule(struct nft_batch *t, const char *chain, const struct kernel_setting *s, double p)
+static struct nftnl_rule *chance_rule(struct nft_batch *t, const char *chain, const struct kernel_setting *s,
+	double p)
 {
 	struct nftnl_rule *r = nft_rule(t, chain);
 
@@ -105,7 +107,8 @@ static struct nftnl_rule *chance_rule(struct nft_batch *t, const char *chain, co
 	return r;
 }
 
-static void add_chances(struct nft_batch *t, const struct kernel_port *p, const char *chain, const char *counter)
+static void add_chances(struct nft_batch *t, const struct kernel_port *p, const char *chain,
+	const char *counter)
 {
 	const struct kernel_bridge *b = (const struct kernel_bridge *)p->base.bridge;
 	const struct kernel_setting *s;
@@ -179,7 +182,8 @@ static void send_rules(struct kernel_net *k, const struct kernel_port *gone, str
 	}
 	nft_end(&t);
 	k->rules = true;
-	op_send(op, k->nft, &t.msg, "nf_tables, nft_numgen or nft_objref", "write the rules between guests");
+	op_send(op, k->nft, &t.msg, "nf_tables nft_meta_bridge nft_numgen nft_objref",
+		"write the rules between guests");
 }
 
 /* ---- the netdev table ---- */
@@ -218,7 +222,7 @@ static void send_copiers(struct kernel_net *k, const struct kernel_port *gone, s
 	}
 	nft_end(&t);
 	k->copies = true;
-	op_send(op, k->nft, &t.msg, "nft_dup_netdev (Linux 5.16 or newer)", "write the rules that duplicate frames");
+	op_send(op, k->nft, &t.msg, "nft_dup_netdev", "write the rules that duplicate frames");
 }
 
 /* ---- both ---- */

@@ -5,12 +5,12 @@
  *
  *   in the ifb of f, a token bucket for all that comes from f (its own rate, and a limit "from f to any"),
  *   in the ifb of the bridge, a token bucket for the sum of all frames of the bridge,
- *   in its class of the tree on t: netem holds it for latency, jitter and faults, then the class's limit (the pair's) and the
- *   tree's limit ("from any to t") let it go.
+ *   in its class of the tree on t: netem holds it for latency, jitter and faults, then the class's limit
+ *   (the pair's) and the tree's limit ("from any to t") let it go.
  *
- * Two limits on the same traffic are one bucket with the lower rate. The tree has a class for every f of which a setting
- * speaks, and one for all others; rules.c puts each frame into its class by its priority. What was made is kept when its
- * setting goes, with neutral parameters: frames that are on their way arrive.
+ * Two limits on the same traffic are one bucket with the lower rate. The tree has a class for every f of
+ * which a setting speaks, and one for all others; rules.c puts each frame into its class by its priority.
+ * What was made is kept when its setting goes, with neutral parameters: frames that are on their way arrive.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -101,7 +101,8 @@ static struct net_impairment class_target(const struct kernel_bridge *b, const s
 }
 
 /* Whether frames from f to t need a class of their own. */
-static bool pair_differs(const struct kernel_bridge *b, const struct kernel_port *f, const struct kernel_port *t)
+static bool pair_differs(const struct kernel_bridge *b, const struct kernel_port *f,
+	const struct kernel_port *t)
 {
 	struct kernel_setting *s;
 
@@ -176,7 +177,8 @@ static void sync_leaf(struct kernel_port *t, struct kernel_class *c, const struc
 	c->queued_at = rate;
 }
 
-static void sync_class(struct kernel_bridge *b, struct kernel_port *t, struct kernel_class *c, struct kernel_op *op)
+static void sync_class(struct kernel_bridge *b, struct kernel_port *t, struct kernel_class *c,
+	struct kernel_op *op)
 {
 	struct net_impairment want = class_target(b, c->from, t);
 	uint64_t rate = bytes_of(want.rate_bps), ceil = rate ? rate : QDISC_NO_LIMIT;
@@ -253,7 +255,8 @@ static int new_ifb(struct kernel_bridge *b, const char *whose, struct kernel_op 
 }
 
 /* Sends all that comes from (ingress) or goes to a port through an ifb, or no longer. */
-static void detour(struct kernel_bridge *b, struct kernel_port *p, bool ingress, int ifb, struct kernel_op *op)
+static void detour(struct kernel_bridge *b, struct kernel_port *p, bool ingress, int ifb,
+	struct kernel_op *op)
 {
 	bool *there = ingress ? &p->in_from : &p->in_whole;
 	struct nlbuf msg = NLBUF_INIT;
@@ -270,7 +273,7 @@ static void detour(struct kernel_bridge *b, struct kernel_port *p, bool ingress,
 		qdisc_redirect(&msg, p->index, ingress, ifb);
 	else
 		qdisc_unredirect(&msg, p->index, ingress);
-	op_send(op, b->k->rt, &msg, ifb ? "cls_u32 or act_mirred" : NULL, "redirect frames of `%s`", p->base.name);
+	op_send(op, b->k->rt, &msg, ifb ? "cls_u32 act_mirred" : NULL, "redirect frames of `%s`", p->base.name);
 }
 
 /* The bucket of a port: its own rate and the limit "from it to any", of which the lower counts. */

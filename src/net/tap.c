@@ -1,10 +1,10 @@
 /*
  * A guest's NIC on a kernel bridge: a TAP whose other end QEMU holds.
  *
- * The TAP is persistent, so it stays a port of its bridge, with its queues, while one QEMU is replaced by the next; with
- * nobody at its other end it has no carrier, and frames for it are dropped as for a guest that is off. There is no
- * vnet header: what crosses the bridge are the frames of the wire, each of them to be delayed, lost or captured by
- * itself, with checksums that are right.
+ * The TAP is persistent, so it stays a port of its bridge, with its queues, while one QEMU is replaced by the
+ * next; with nobody at its other end it has no carrier, and frames for it are dropped as for a guest that is
+ * off. There is no vnet header: what crosses the bridge are the frames of the wire, each of them to be
+ * delayed, lost or captured by itself, with checksums that are right.
  */
 #include <errno.h>
 #include <fcntl.h>

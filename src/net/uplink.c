@@ -1,10 +1,11 @@
 /*
  * The way out of a net's namespace: a veth to the host, source NAT on both sides.
  *
- * In the namespace, what leaves takes the veth's address, so nets may use the same subnets; on the host, that address
- * is hidden behind the one of the default route. The host's rules are in a table that is owned by our netlink socket, and the
- * veth goes with the namespace: nothing of either outlives us. Only the host's `forwarding` of its outward link must
- * be on; where we turn it on, the last Provium to leave turns it off again.
+ * In the namespace, what leaves takes the veth's address, so nets may use the same subnets; on the host, that
+ * address is hidden behind the one of the default route. The host's rules are in a table that is owned by our
+ * netlink socket, and the veth goes with the namespace: nothing of either outlives us. Only the host's
+ * `forwarding` of its outward link must be on; where we turn it on, the last Provium to leave turns it off
+ * again.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -53,8 +54,8 @@ int uplink_index(const struct uplink *u)
 
 /* ---- the host's forwarding ----
  *
- * The name of a veth's end on the host says whether its maker, or one before him who was still there, turned the
- * forwarding on: so that the last one to go knows, in whatever process he is. */
+ * The name of a veth's end on the host says whether its maker, or one before him who was still there,
+ * turned the forwarding on: so that the last one to go knows, in whatever process he is. */
 
 static bool others_here(const struct uplink *u, const char *prefix)
 {
@@ -140,7 +141,8 @@ static void route_answer_cb(void *arg, const struct nlmsghdr *h)
 
 static void route_done_cb(void *arg, const struct err *e)
 {
-	struct netlink_what make = { .text = "make the uplink", .module = "veth" }, find = { .text = "find the uplink" };
+	struct netlink_what make = { .text = "make the uplink", .module = "veth" },
+		find = { .text = "find the uplink" };
 	struct uplink *u = arg;
 	struct nlbuf msg = NLBUF_INIT;
 	struct err failed = ERR_INIT;
@@ -154,8 +156,8 @@ static void route_done_cb(void *arg, const struct err *e)
 		err_release(&failed);
 		return;
 	}
-	link_new_veth(&msg, u->index, u->ifname, 0, u->turned_on ? PEER_TURNED_ON "%d" : PEER_PREFIX "%d", netns_home(),
-		NULL);
+	link_new_veth(&msg, u->index, u->ifname, 0, u->turned_on ? PEER_TURNED_ON "%d" : PEER_PREFIX "%d",
+		netns_home(), NULL);
 	netlink_send(u->k->rt, &msg, &make, NULL, made_cb, u);
 	link_get(&msg, u->index);
 	netlink_send(u->k->rt, &msg, &find, link_answer_cb, link_done_cb, u);
@@ -198,7 +200,7 @@ static void hide_on_host(struct uplink *u, const uint8_t inside[4])
 	nft_masquerade(r);
 	nft_add(&t, r);
 	nft_end(&t);
-	op_send(u->op, u->nft, &t.msg, "nf_tables, nft_chain_nat or nft_masq (Linux 5.12 or newer)",
+	op_send(u->op, u->nft, &t.msg, "nf_tables nft_chain_nat nft_masq",
 		"hide the uplink behind the host's address");
 }
 

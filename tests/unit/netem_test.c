@@ -1,6 +1,7 @@
 /*
- * What the kernel backend does with sch_netem: latency, jitter, reordering, corruption, loss with a memory, for exactly
- * one pair. Skipped without root, and where the kernel has no netem; tests/e2e/nested runs it on one that has.
+ * What the kernel backend does with sch_netem: latency, jitter, reordering, corruption, loss with a memory,
+ * for exactly one pair. Skipped without root, and where the kernel has no netem; tests/e2e/nested runs it on
+ * one that has.
  */
 #include "netrig.h"
 

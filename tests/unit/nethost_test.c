@@ -1,7 +1,7 @@
 /*
- * The host's side of the kernel backend: gateways, routes between bridges, the way out, names; and that a SIGKILL leaves
- * nothing of it. The test lives in a namespace of its own, whose default route leads to another that stands for the
- * outside; nothing is sent anywhere else. Needs root.
+ * The host's side of the kernel backend: gateways, routes between bridges, the way out, names; and that a
+ * SIGKILL leaves nothing of it. The test lives in a namespace of its own, whose default route leads to
+ * another that stands for the outside; nothing is sent anywhere else. Needs root.
  */
 #include "netguest.h"
 
@@ -25,7 +25,9 @@
 
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 
 #define SOON INT64_C(300000000)
 #define LONG INT64_C(20000000000)
@@ -83,11 +85,13 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Whether a datagram from the guest reaches a socket at `text`, port 9, in ns; the sender's address into from. */
+/* Whether a datagram from the guest reaches a socket at `text`, port 9, in ns; the sender's address into
+ * from. */
 static bool reaches(struct world *w, struct netguest *g, struct netns *ns, const char *text, int64_t wait,
 	struct sockaddr_in *from)
 {
-	int server = netguest_socket(ns, SOCK_DGRAM, text, 9), client = netguest_socket(netguest_ns(g), SOCK_DGRAM, text, 0);
+	int server = netguest_socket(ns, SOCK_DGRAM, text, 9);
+	int client = netguest_socket(netguest_ns(g), SOCK_DGRAM, text, 0);
 	socklen_t len = sizeof(*from);
 	char text_back[8] = "";
 	bool came;
@@ -136,7 +140,8 @@ static void the_gateway_says_nothing_unasked(void **state)
 	a.ip6[15] = 0x77;
 	net_bridge_set_gateway(w->bridge[0], &a, netrig_done, &w->r);
 	netrig_ok(&w->r);
-	/* What the guest's own stack says is left out: this port has heard of the gateway alone if it is asked for. */
+	/* What the guest's own stack says is left out: this port has heard of the gateway alone if it is asked
+	 * for. */
 	netguest_free(w->guest[0]);
 	w->guest[0] = NULL;
 	while (read(net_port_fd(p), (char[2048]){ 0 }, 2048) > 0)
@@ -243,12 +248,13 @@ static void count_table(void *arg, const struct nlmsghdr *h)
 
 static int tables_on_host(void)
 {
-	struct nfgenmsg { uint8_t family, version; uint16_t id; } *g;
+	struct nfgenmsg *g;
 	struct netlink_what what = { .text = "list tables" };
 	struct nlbuf b = NLBUF_INIT;
 	struct err e = ERR_INIT;
 	int n = 0;
-	struct nlmsghdr *h = nlbuf_begin(&b, (10 << 8) | NFT_MSG_GETTABLE, NLM_F_DUMP, &g, sizeof(*g));
+	struct nlmsghdr *h = nlbuf_begin(&b, (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETTABLE, NLM_F_DUMP, &g,
+		sizeof(*g));
 
 	nlbuf_end(&b, h);
 	assert_int_equal(netlink_ask(NETLINK_NETFILTER, &b, &what, count_table, &n, &e), 0);
@@ -393,12 +399,12 @@ static void no_default_route_is_an_error(void **state)
 	struct world *w = *state;
 	struct nlbuf b = NLBUF_INIT;
 	struct netlink_what what = { .text = "delete the default route" };
-	struct rtmsg_like { uint8_t family, dst_len, src_len, tos, table, protocol, scope, type; uint32_t flags; } *rt;
-	struct nlmsghdr *h = nlbuf_begin(&b, 25, 0, &rt, sizeof(*rt));	/* RTM_DELROUTE */
+	struct rtmsg *rt;
+	struct nlmsghdr *h = nlbuf_begin(&b, RTM_DELROUTE, 0, &rt, sizeof(*rt));
 	struct err e = ERR_INIT;
 
-	rt->family = AF_INET;
-	rt->table = 254;
+	rt->rtm_family = AF_INET;
+	rt->rtm_table = RT_TABLE_MAIN;
 	nlbuf_end(&b, h);
 	assert_int_equal(netlink_ask(NETLINK_ROUTE, &b, &what, NULL, NULL, &e), 0);
 	net_uplink(w->bridge[0], true, netrig_done, &w->r);
@@ -484,9 +490,12 @@ static void nothing_is_left_after_sigkill(void **state)
 static void move_away(void)
 {
 	static const char resolv[] = "nameserver " OUTSIDE "\n";
-	char path[] = "/tmp/provium-resolv-XXXXXX";
-	int fd = mkstemp(path);
+	const char *dir = getenv("TMPDIR");
+	char path[256];
+	int fd;
 
+	snprintf(path, sizeof(path), "%s/provium-resolv-XXXXXX", dir ? dir : "/tmp");
+	fd = mkstemp(path);
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, resolv, sizeof(resolv) - 1), sizeof(resolv) - 1);
 	close(fd);

@@ -1,6 +1,6 @@
 /*
- * Netlink in the loop, on a namespace of its own: acks, dumps, errors with the kernel's words, transactions, order, and
- * requests that nobody waits for any more. Needs root.
+ * Netlink in the loop, on a namespace of its own: acks, dumps, errors with the kernel's words, transactions,
+ * order, and requests that nobody waits for any more. Needs root.
  */
 #include "netguest.h"
 
@@ -65,7 +65,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void send_text(struct world *w, struct netlink *nl, struct nlbuf *b, const char *text, const char *module)
+static void send_text(struct world *w, struct netlink *nl, struct nlbuf *b, const char *text,
+	const char *module)
 {
 	struct netlink_what what = { .text = text, .module = module };
 
@@ -148,7 +149,7 @@ static void a_missing_right_is_named(void **state)
 	link_new_bridge(&b, 2, "one");
 	send_text(w, w->rt, &b, "create it", "bridge");
 	assert_int_equal(seteuid(0), 0);
-	netrig_fails(&w->r, "create it: Operation not permitted; this needs the right CAP_NET_ADMIN: run as root, or");
+	netrig_fails(&w->r, "create it: Operation not permitted; this needs the right CAP_NET_ADMIN: run as root");
 }
 
 static void dumps_bring_everything(void **state)

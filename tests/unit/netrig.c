@@ -166,7 +166,8 @@ bool netrig_receive_within(struct netrig *r, int fd, int64_t ns, uint64_t *numbe
 	return true;
 }
 
-unsigned netrig_pass(struct netrig *r, int from_fd, unsigned from, int to_fd, unsigned to, unsigned n, int64_t ns)
+unsigned netrig_pass(struct netrig *r, int from_fd, unsigned from, int to_fd, unsigned to, unsigned n,
+	int64_t ns)
 {
 	unsigned came = 0;
 
