@@ -39,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/nethost_test \
 	tests/unit/netkernel_test \
 	tests/unit/netlink_test \
+	tests/unit/nics_test \
 	tests/unit/overlay_test \
 	tests/unit/pack_test \
 	tests/unit/pool_test \

@@ -261,6 +261,48 @@ static void extra_arguments_come_last(void **state)
 	assert_string_equal(argv[n - 1], "-bar");
 }
 
+static void network_cards(void **state)
+{
+	struct qemu_nic nics[] = {
+		{ .slot = 0, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .netdev = (char *)"tap,id=net0,fd=9" },
+		{ .slot = 7, .mac = { 0x52, 0x54, 0, 1, 2, 4 }, .netdev = (char *)"dgram,id=net7" },
+	};
+	char *text;
+
+	(void)state;
+	spec.nics = nics;
+	spec.nnics = 2;
+	build();
+	assert_string_equal(value("-netdev", 0), "tap,id=net0,fd=9");
+	assert_string_equal(with("-device", "eth0"),
+		"virtio-net-pci,id=eth0,netdev=net0,mac=52:54:00:01:02:03,romfile=,bus=pci.0,addr=0x8");
+	assert_non_null(strstr(with("-device", "eth7"), ",addr=0xf"));
+	options.machine = (char *)"q35";
+	build();
+	assert_non_null(strstr(with("-device", "eth7"), "bus=nic7,addr=0"));
+	assert_true(qemu_can_plug(&profile, &options));
+	options.machine = (char *)"microvm";
+	build();
+	assert_string_equal(with("-device", "eth0"), "virtio-net-device,id=eth0,netdev=net0,mac=52:54:00:01:02:03");
+	assert_false(qemu_can_plug(&profile, &options));
+	options.machine = NULL;
+	text = qemu_nic_device(&profile, &options, 1, nics[0].mac);
+	assert_non_null(strstr(text, "id=eth1,netdev=net1"));
+	free(text);
+}
+
+static void options_as_arguments(void **state)
+{
+	json_t *o = qemu_option_args("type", "dgram,id=net0,local.type=fd,local.str=net0,vhost=off,up=on");
+	char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
+
+	(void)state;
+	assert_string_equal(text, "{\"id\":\"net0\",\"local\":{\"str\":\"net0\",\"type\":\"fd\"},"
+		"\"type\":\"dgram\",\"up\":true,\"vhost\":false}");
+	free(text);
+	json_decref(o);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -270,6 +312,7 @@ int main(void)
 		TEST(the_kernel_command_line), TEST(another_rdinit_is_refused),
 		TEST(long_command_lines_are_refused),
 		TEST(machines), TEST(time_and_seed), TEST(disks), TEST(extra_arguments_come_last),
+		TEST(network_cards), TEST(options_as_arguments),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
