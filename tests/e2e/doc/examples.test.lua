@@ -59,8 +59,10 @@ test("every method is in the page", function(t)
 	local objects = {
 		VM = vm, Process = p, Stream = p:stdout_stream(), Console = vm:console(), Clock = vm:clock(),
 		File = vm:open_file("/etc/passwd", { read = true }), Worker = vm:spawn_worker(), t = t,
-		RunResult = vm:run("true"),
+		RunResult = vm:run("true"), Bridge = provium:bridge("every"),
 	}
+	objects.Bridge:attach(vm)
+	objects.Nic = vm:nic("every")
 	for kind, object in pairs(objects) do
 		check_methods(t, kind, getmetatable(object).__index)
 	end
