@@ -25,6 +25,7 @@ core.embedded("pcap", core)
 core.embedded("lab", core, network)
 core.embedded("labsnapshot", core)
 core.embedded("labrestore", core)
+core.embedded("labnetworks", core, network)
 core.embedded("fixtures", core)
 local framework = core.embedded("framework", core)
 

@@ -429,6 +429,8 @@ local function note(vm)
 	return names, any
 end
 
+network.note = note
+
 -- Notes it, and tells a running guest its names and routes.
 local function refresh(vm)
 	local names, any = note(vm)

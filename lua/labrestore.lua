@@ -111,7 +111,7 @@ local function plan(lab, node, items, problems)
 		end
 		plan(found, sub, items, problems)
 	end
-	if lab and node.bridges and lab_of.bridges_plan then
+	if lab and node.bridges then
 		lab_of.bridges_plan(lab, node.bridges, same, problems)
 	end
 end
@@ -197,9 +197,7 @@ local function change(job, dir, node, items, options)
 		list[#list + 1] = item
 		running[#running + 1] = item.member.state == "booted" and item or nil
 	end
-	if lab_of.bridges_before then
-		lab_of.bridges_before(node)
-	end
+	lab_of.bridges_before(node, items)
 	local failures = at_once(job, "kill", off, put_off)
 	if #failures == 0 and #on > 0 then
 		failures = at_once(job, "room for", { { vm = on[1].vm } }, function() acquire(dir, on) end, true)
@@ -215,7 +213,7 @@ local function change(job, dir, node, items, options)
 	if #failures == 0 and not stale then
 		failures = at_once(job, "resume", running, function(item) item.vm:resume() end, true)
 	end
-	if #failures == 0 and not stale and not job.cancelled and lab_of.bridges_after then
+	if #failures == 0 and not stale and not job.cancelled then
 		lab_of.bridges_after(node)
 	end
 	return failures, stale
@@ -275,6 +273,7 @@ function core.lab_restore(lab, dir, options)
 	end
 	make_labs(node, undo)
 	make_vms(items, undo)
+	lab_of.bridges_make(node, undo)
 	failures, stale = lab_of.run_job("lab restore", restore, dir, node, items, options, undo)
 	if stale and may_be_stale and #failures == 0 then
 		return nil, stale

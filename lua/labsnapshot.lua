@@ -122,10 +122,15 @@ local function describe(lab, prefix, all)
 		sub.name = name
 		node.labs[#node.labs + 1] = sub
 	end
-	if lab_of.bridges_save then
-		node.bridges = lab_of.bridges_save(lab)
-	end
 	return node
+end
+
+-- Adds the bridges, whose members may be in any of the labs.
+local function describe_bridges(lab, node, all)
+	node.bridges = lab_of.bridges_save(lab, all)
+	for _, sub in ipairs(node.labs) do
+		describe_bridges(lab_of.member(lab, "labs", sub.name), sub, all)
+	end
 end
 
 -- Why they cannot be saved now, all of them in one error.
@@ -215,9 +220,8 @@ local function save(lab, dir)
 	local all = {}
 	local node = describe(lab, "", all)
 	check_all(lab, all)
-	if lab_of.bridges_check then
-		lab_of.bridges_check(lab)
-	end
+	lab_of.bridges_check(lab)
+	describe_bridges(lab, node, all)
 	if exists(dir) then
 		raise(("lab snapshot: `%s` exists already"):format(dir))
 	end

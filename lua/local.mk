@@ -15,6 +15,7 @@ LUA_FILES = \
 	lua/host.lua \
 	lua/impair.lua \
 	lua/lab.lua \
+	lua/labnetworks.lua \
 	lua/labrestore.lua \
 	lua/labsnapshot.lua \
 	lua/modules.lua \

@@ -53,6 +53,8 @@ void eras_restore(struct eras *e, const char *id)
 
 bool eras_alive(const struct eras *e, unsigned era)
 {
+	if (era == e->current)		/* also before the first boot */
+		return true;
 	for (size_t i = e->alive.n; i > 0; i--)
 		if (e->alive.v[i - 1] == era)
 			return true;

@@ -158,7 +158,7 @@ void incoming_event(struct incoming *i, const char *name, const json_t *data)
 	if (strcmp(name, "MIGRATION") != 0 || !status || i->failed || i->cont)
 		return;
 	if (strcmp(status, "failed") == 0)
-		fail(i, ESTALE, "QEMU could not load it");
+		fail(i, EIO, "QEMU could not load it");
 	else if (strcmp(status, "completed") != 0)
 		return;
 	else if (i->spec.image->paused || i->spec.hold)

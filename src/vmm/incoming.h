@@ -16,7 +16,8 @@ struct incoming_spec {
 	int ram_fd, state_fd;		/* QEMU's numbers; state_fd: the snapshot's `state`, open for reading */
 	const struct image *image;	/* borrowed until done */
 	bool hold;			/* leave it stopped */
-	/* The guest is as it was, and runs unless it was paused or is held. -ESTALE: it does not fit. From the loop, once. */
+	/* The guest is as it was, and runs unless it was paused or is held. -ESTALE: it does not fit; -EIO: QEMU has refused it,
+	 * and ends with the reason. From the loop, once. */
 	void (*done)(void *arg, const struct err *e);
 	void *arg;
 };

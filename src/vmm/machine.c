@@ -1,18 +1,14 @@
 /*
- * A guest in QEMU, from its preparation to QEMU's end: initramfs, disks, the process, and what became of it.
+ * A guest in QEMU while it runs, and what became of it. How it gets there is in launch.c.
  *
  * How a guest ends is told by several sources in no order: QMP events, the console, QEMU's exit. The
  * first one that knows decides the fate; over() comes when QEMU is reaped and everything it said has been
  * read.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/console.h"
@@ -349,8 +345,7 @@ static void loaded_cb(void *arg, const struct err *e)
 	struct qemu_machine *q = arg;
 
 	if (e) {
-		/* QEMU says why on its stderr and exits, or does not know and is ended. */
-		if (e->code == -ESTALE && strstr(e->msg, "could not load"))
+		if (e->code == -EIO)	/* QEMU says why on its stderr and exits */
 			expect_exit(q);
 		else
 			qm_fail(&q->m, e);
