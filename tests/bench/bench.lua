@@ -102,6 +102,15 @@ function bench.cpu_seconds(pid)
 	return (tonumber(utime) + tonumber(stime)) / 100
 end
 
+-- A process's command line.
+function bench.argv(pid)
+	local argv = {}
+	for word in bench.read("/proc/" .. pid .. "/cmdline"):gmatch("([^%z]*)%z") do
+		argv[#argv + 1] = word
+	end
+	return argv
+end
+
 -- A field of /proc/PID/status or smaps_rollup in MiB.
 function bench.memory_mib(pid, file, field)
 	local text = bench.read("/proc/" .. pid .. "/" .. file) or ""

@@ -35,14 +35,6 @@ local function shell_quote(argv)
 	return table.concat(quoted, " ")
 end
 
-local function argv_of(pid)
-	local argv = {}
-	for word in bench.read("/proc/" .. pid .. "/cmdline"):gmatch("([^%z]*)%z") do
-		argv[#argv + 1] = word
-	end
-	return argv
-end
-
 local wall, cpu = { provium = {}, bare = {}, plain = {} }, { provium = {}, bare = {}, plain = {} }
 local argv
 
@@ -58,7 +50,7 @@ local function boot_provium(round)
 		wall.provium[round] = took
 		cpu.provium[round] = bench.cpu_seconds(vm:pid()) * 1e9
 	end
-	argv = argv_of(vm:pid())
+	argv = bench.argv(vm:pid())
 	vm:kill()
 end
 

@@ -19,14 +19,6 @@ local function quote(word)
 	return "'" .. word:gsub("'", "'\\''") .. "'"
 end
 
-local function argv_of(pid)
-	local argv = {}
-	for word in bench.read("/proc/" .. pid .. "/cmdline"):gmatch("([^%z]*)%z") do
-		argv[#argv + 1] = word
-	end
-	return argv
-end
-
 -- A booted VM's command line for a QEMU started by hand; `ram` replaces its memory, `drop` names options to leave out.
 local function bare_argv(argv, ram, drop, extra)
 	local out, i = {}, 1
@@ -86,7 +78,7 @@ local function measure(size)
 	end
 	vm:boot()
 	start_shell(vm)
-	local argv = argv_of(vm:pid())
+	local argv = bench.argv(vm:pid())
 	local snap = vm:snapshot()
 	local whole = bench.tools .. "/whole-" .. size
 	vm:qmp("migrate", { uri = "exec:cat > " .. whole })
