@@ -45,7 +45,7 @@ test("read_log, clean", function(t)
 	t:assert_contains(t:assert_raises(function() console:read_log({ clean = 1 }) end), "must be a boolean")
 end)
 
-test("a login over the serial port", function(t)
+test("a login over hvc0", function(t)
 	vm:run([[
 		hash=$(mkpasswd -m sha256 secret)
 		sed -i "s|^user:[^:]*:|user:$hash:|" /etc/passwd]]):assert_ok()
