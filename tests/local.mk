@@ -87,7 +87,7 @@ check_LIBRARIES += libunit.a
 libunit_a_SOURCES = $(UNIT_SUPPORT)
 
 if HAVE_CMOCKA
-check_PROGRAMS += $(UNIT_TESTS)
+check_PROGRAMS += $(UNIT_TESTS) tests/unit/outside
 TESTS = $(UNIT_TESTS)
 endif
 
