@@ -12,6 +12,7 @@
 #include "net/bucket.h"
 #include "net/chance.h"
 #include "net/emulate.h"
+#include "net/ip.h"
 
 #define BYTES_MAX ((size_t)64 << 20)	/* of frames that wait */
 /* Without latency a frame that is to be reordered is held back; with latency it goes ahead of the others. */
@@ -21,6 +22,8 @@
  * queues at the entrance: a broadcast goes through them once. */
 enum level { WHOLE, FROM, TO, PAIR, LEVELS };
 enum decision { LOSS, DUPLICATE, REORDER, CORRUPT, JITTER, CORRUPT_WHERE, DECISIONS };
+/* Guests ask for each other's addresses when they like to; that must not shift what happens to the rest. */
+enum class { ORDINARY, HOUSEKEEPING, CLASSES };
 enum stage { ENTRANCE_PORT, ENTRANCE_FROM, ENTRANCE_WHOLE, ENTRANCE_END, PATH_PAIR, PATH_TO, PATH_DELAY, PATH_END };
 
 struct rule {
@@ -34,7 +37,7 @@ struct rule {
 struct path {
 	struct rule *rules[LEVELS];
 	unsigned generation;		/* of the rules */
-	struct chance chance[LEVELS][DECISIONS];
+	struct chance chance[CLASSES][LEVELS][DECISIONS];
 };
 
 struct end {				/* of one slot */
@@ -176,9 +179,8 @@ static struct rule *find_rule(struct emulator *e, const struct swport *from, con
 
 static void init_chances(struct emulator *e, struct path *p, const struct swport *from, const struct swport *to)
 {
-	for (unsigned l = 0; l < LEVELS; l++)
-		for (unsigned d = 0; d < DECISIONS; d++)
-			chance_init(&p->chance[l][d], e->seed, from->name, to->name, l * DECISIONS + d);
+	for (unsigned i = 0; i < CLASSES * LEVELS * DECISIONS; i++)
+		chance_init((struct chance *)p->chance + i, e->seed, from->name, to->name, i);
 }
 
 static struct path *path_of(struct emulator *e, const struct swport *from, const struct swport *to)
@@ -392,6 +394,21 @@ void emulator_free(struct emulator *e)
 
 /* ---- decisions ---- */
 
+/* ARP, neighbour discovery, and who listens to which group. */
+static enum class class_of(const struct frame *f)
+{
+	const uint8_t *ip6 = f->data + FRAME_HEADER;
+	unsigned type = f->len > FRAME_HEADER ? get16(f->data + 12) : 0;
+
+	if (type == TYPE_ARP)
+		return HOUSEKEEPING;
+	if (type != TYPE_IP6 || f->len <= FRAME_HEADER + IP6_HEADER)
+		return ORDINARY;
+	/* Listener reports are behind a hop-by-hop header. */
+	return ip6[6] == 0 || (ip6[6] == PROTO_ICMP6 && ip6[IP6_HEADER] >= 130 && ip6[IP6_HEADER] <= 143) ?
+		HOUSEKEEPING : ORDINARY;
+}
+
 /* Flips one bit behind the Ethernet header: the frame still arrives where it should. */
 static struct frame *corrupted(struct chance *where, const struct frame *f)
 {
@@ -404,7 +421,7 @@ static struct frame *corrupted(struct chance *where, const struct frame *f)
 }
 
 /* The time a copy of the frame spends on the way. */
-static int64_t decide_delay(struct path *p)
+static int64_t decide_delay(struct path *p, enum class class)
 {
 	int64_t fixed = 0, sum = 0;
 	bool reordered = false;
@@ -417,10 +434,10 @@ static int64_t decide_delay(struct path *p)
 		fixed += i->latency_ns + i->jitter_ns;
 		sum += i->latency_ns;
 		if (i->jitter_ns > 0)
-			sum += llrint((double)i->jitter_ns * chance_value(&p->chance[l][JITTER],
+			sum += llrint((double)i->jitter_ns * chance_value(&p->chance[class][l][JITTER],
 				i->latency_correlation));
 		if (i->reorder > 0)
-			reordered |= chance_yes(&p->chance[l][REORDER], i->reorder, 0);
+			reordered |= chance_yes(&p->chance[class][l][REORDER], i->reorder, 0);
 	}
 	if (reordered)
 		return fixed > 0 ? 0 : HOLD_BACK_NS;
@@ -428,7 +445,7 @@ static int64_t decide_delay(struct path *p)
 }
 
 /* How often the frame arrives; *f, a reference, may be replaced by a damaged copy. */
-static unsigned decide(struct path *p, struct frame **f)
+static unsigned decide(struct path *p, enum class class, struct frame **f)
 {
 	unsigned copies = 1;
 	bool lost = false;
@@ -439,11 +456,11 @@ static unsigned decide(struct path *p, struct frame **f)
 		if (!i)
 			continue;
 		if (i->loss > 0)
-			lost |= chance_yes(&p->chance[l][LOSS], i->loss, i->loss_correlation);
+			lost |= chance_yes(&p->chance[class][l][LOSS], i->loss, i->loss_correlation);
 		if (i->duplicate > 0)
-			copies += chance_yes(&p->chance[l][DUPLICATE], i->duplicate, 0);
-		if (i->corrupt > 0 && chance_yes(&p->chance[l][CORRUPT], i->corrupt, 0)) {
-			struct frame *damaged = corrupted(&p->chance[l][CORRUPT_WHERE], *f);
+			copies += chance_yes(&p->chance[class][l][DUPLICATE], i->duplicate, 0);
+		if (i->corrupt > 0 && chance_yes(&p->chance[class][l][CORRUPT], i->corrupt, 0)) {
+			struct frame *damaged = corrupted(&p->chance[class][l][CORRUPT_WHERE], *f);
 
 			frame_unref(*f);
 			*f = damaged;
@@ -499,15 +516,16 @@ void emulator_enter(struct emulator *e, struct swport *from, struct frame *f, in
 void emulator_pass(struct emulator *e, struct swport *from, struct swport *to, struct frame *f, int64_t now)
 {
 	struct path *p = path_of(e, from, to);
+	enum class class = class_of(f);
 	unsigned copies;
 
 	frame_ref(f);
-	copies = decide(p, &f);
+	copies = decide(p, class, &f);
 	if (copies == 0)
 		e->ev->dropped(e->arg, from);
 	for (; copies > 0; copies--)
 		start(e, (struct waiting){ .frame = frame_ref(f), .from = from, .to = to, .stage = PATH_PAIR,
-			.delay = decide_delay(p) }, now);
+			.delay = decide_delay(p, class) }, now);
 	frame_unref(f);
 }
 

@@ -4,7 +4,7 @@
  * A computation without a clock and without sockets: every call says what time it is, and the owner arms a timer for
  * emulator_due. All chance comes from generators that are seeded by the bridge's seed and the two ports' names, one
  * for each kind of decision and each setting: which frames of a -> b are lost depends on how many frames went from a
- * to b before, and on nothing else.
+ * to b before, and on nothing else. ARP, neighbour discovery and the like are counted apart.
  */
 #ifndef PROVIUM_NET_EMULATE_H
 #define PROVIUM_NET_EMULATE_H

@@ -59,7 +59,7 @@ local function rates()
 		lan:bandwidth_limit({ from = "a", to = "b", bps = mbit * 1000000 })
 		local server = vms.b:run_async("nc -l -p 5002 >/tmp/poured")
 		wait_until(function() return vms.b:run("netstat -ltn | grep -q :5002"):ok() end, { timeout = 30 })
-		local client = vms.a:run_async("dd if=/dev/zero bs=1000 count=100000 2>/dev/null | nc " ..
+		local client = vms.a:run_async("dd if=/dev/zero bs=64k count=4000 2>/dev/null | nc " ..
 			vms.b:nic(lan):ip() .. " 5002")
 		sleep(2)
 		local from, start = vms.b:nic(lan):counters().rx_bytes, now_ns()

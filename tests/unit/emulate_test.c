@@ -305,6 +305,20 @@ static void test_reorder(void **state)
 	assert_in_range(ahead, 300, 1000);
 }
 
+/* From a to b. */
+static void send_arp(struct bench *b)
+{
+	struct frame *f = frame_new(60);
+	unsigned id = 1000;
+
+	memset(f->data, 0, 60);
+	memcpy(f->data, &id, sizeof(id));
+	f->data[12] = 8;
+	f->data[13] = 6;
+	emulator_pass(b->e, &b->ports[0], &b->ports[1], f, b->now);
+	frame_unref(f);
+}
+
 /* The ids that arrived of n frames from a to b, while frames from `noise` others come in between. */
 static unsigned long long loss_pattern(uint64_t seed, unsigned noise, const char *receiver)
 {
@@ -320,6 +334,8 @@ static unsigned long long loss_pattern(uint64_t seed, unsigned noise, const char
 		send_frame(&b, 0, 1, i, 100);
 		if (noise)
 			send_frame(&b, 1, 0, 1000, 100);
+		if (noise && i % 5 == 0)
+			send_arp(&b);
 		b.now += (1 + i * noise) * MS;
 	}
 	for (size_t i = 0; i < b.n; i++)
