@@ -33,6 +33,7 @@ libprovium_a_SOURCES = \
 	src/loop/state.c \
 	src/loop/task.c \
 	src/loop/task.h \
+	src/loop/traceback.c \
 	src/loop/units.c \
 	src/loop/wait.c \
 	src/net/backend.h \

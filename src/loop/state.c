@@ -200,7 +200,7 @@ static void report_stall_once(struct task *t, lua_State *L, int64_t spent)
 	if (t->stall_reported)
 		return;
 	t->stall_reported = true;
-	luaL_traceback(L, L, NULL, 0);	/* the hook has no frame of its own */
+	lua_push_traceback(L, L, 0);	/* the hook has no frame of its own */
 	loop_report_stall(t->state->loop, spent, lua_tostring(L, -1));
 	lua_pop(L, 1);
 }
@@ -348,7 +348,7 @@ static int core_raise(lua_State *L)
 /* caught(error) -> error: the message handler of a task's body. */
 static int core_caught(lua_State *L)
 {
-	luaL_traceback(L, L, NULL, 1);
+	lua_push_traceback(L, L, 1);
 	task_set_traceback(task_current(L), lua_tostring(L, -1));
 	lua_settop(L, 1);
 	return 1;

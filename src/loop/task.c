@@ -366,7 +366,7 @@ char *task_traceback(struct task *t)
 
 	if (t->traceback)
 		return xstrdup(t->traceback);
-	luaL_traceback(L, t->co, NULL, 0);
+	lua_push_traceback(L, t->co, 0);
 	text = xstrdup(lua_tostring(L, -1));
 	lua_pop(L, 1);
 	return text;

@@ -69,6 +69,8 @@ struct state {
 void state_push_body(lua_State *L);
 /* Where the error was raised that ends the task, told before its stack unwinds. */
 void task_set_traceback(struct task *t, const char *traceback);
+/* Pushes onto L a traceback of `of` from this level on: all of it, or the innermost levels of a deep stack. */
+void lua_push_traceback(lua_State *L, lua_State *of, int level);
 
 /* Gives the task one slice; from the run queue only. */
 void task_resume(struct task *t);

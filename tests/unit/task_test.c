@@ -87,6 +87,37 @@ static void test_errors(void **state)
 	rig_expect_error(&r, "local function f() return f() + 1 end f()", "stack overflow");
 }
 
+/* Where a stack that has overflowed ends is not looked for: that holds everybody up. */
+static void test_traceback_of_deep_stacks(void **state)
+{
+	static const char code[] =
+		"local function f(n) if n == 0 then error('deep') end return 1 + f(n - 1) end\n"
+		"local function outer(n) return 1 + f(n) end\n"
+		"return 1 + outer(%d)";
+	int lines = 0;
+	struct task *t;
+	char *tb, text[256];
+
+	(void)state;
+	snprintf(text, sizeof(text), code, 100);
+	t = rig_spawn(&r, text);
+	assert_int_equal(rig_finish(&r, t), TASK_FAILED);
+	tb = task_traceback(t);
+	assert_non_null(strstr(tb, "'outer'"));
+	free(tb);
+	snprintf(text, sizeof(text), code, 10000);
+	t = rig_spawn(&r, text);
+	assert_int_equal(rig_finish(&r, t), TASK_FAILED);
+	tb = task_traceback(t);
+	assert_non_null(strstr(tb, "stack traceback:\n\t[C]: in function 'error'\n\t"));
+	assert_non_null(strstr(tb, "test.lua:1: in "));
+	assert_non_null(strstr(tb, "levels more"));
+	for (const char *p = tb; (p = strchr(p, '\n')); p++)
+		lines++;
+	assert_in_range(lines, 10, 30);
+	free(tb);
+}
+
 static void test_traceback_of_waiting(void **state)
 {
 	struct task *t = rig_spawn(&r, "local function inner() gate('g') end\ninner()\nreturn 1");
@@ -530,6 +561,7 @@ int main(void)
 		T(test_many_results),
 		T(test_arguments),
 		T(test_errors),
+		T(test_traceback_of_deep_stacks),
 		T(test_traceback_of_waiting),
 		T(test_done_hooks),
 		T(test_cancel_waiting),
