@@ -57,8 +57,10 @@ int main(int argc, char **argv)
 		return helper_main(argc, argv);
 	}
 	log_open(getenv("PROVIUM_LOG"));
-	if (args_parse(argc, argv, &a, &e) < 0)
+	if (args_parse(argc, argv, &a, &e) < 0) {
+		args_release(&a);
 		return command_fail(&e);
+	}
 	if (a.note)
 		fprintf(stderr, "provium: %s\n", a.note);
 	r = dispatch(&a);

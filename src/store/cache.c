@@ -106,19 +106,25 @@ static void *drained_arg;
 
 static void removed_cb(void *arg, const struct err *e)
 {
+	void (*done)(void *) = drained;
+
 	(void)arg;
 	if (e)
 		log_debug("cache", "%s", e->msg);
-	if (--removals == 0 && drained)
-		drained(drained_arg);
+	if (--removals > 0 || !done)
+		return;
+	drained = NULL;
+	done(drained_arg);
 }
 
 void cache_drain(struct cache *c, void (*done)(void *arg), void *arg)
 {
+	if (removals == 0) {
+		loop_defer(c->loop, done, arg);
+		return;
+	}
 	drained = done;
 	drained_arg = arg;
-	if (removals == 0)
-		loop_defer(c->loop, done, arg);
 }
 
 void remove_later(struct loop *l, const char *const *paths)

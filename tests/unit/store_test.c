@@ -83,6 +83,11 @@ static void settle(struct world *w)
 	}
 }
 
+static void stop_loop(void *arg)
+{
+	loop_stop(arg);
+}
+
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -99,8 +104,13 @@ static int teardown(void **state)
 {
 	struct world *w = *state;
 	char command[128];
+	siginfo_t info;
 
+	cache_drain(w->cache, stop_loop, w->loop);
+	run(w);
 	cache_free(w->cache);
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
+		settle(w);		/* a helper that was cancelled is reaped by the loop */
 	loop_free(w->loop);
 	snprintf(command, sizeof(command), "rm -rf %s", w->dir);
 	assert_int_equal(system(command), 0);
@@ -583,13 +593,15 @@ static void test_removed_lock_file(void **state)
 {
 	struct world *w = *state;
 	pid_t pid = other_builder(w, KEY_A, NULL), second;
-	char *lock = xasprintf("%s/" KEY_A ".lock", w->dir);
+	char *lock = xasprintf("%s/" KEY_A ".lock", w->dir), *temp;
 	struct want a;
 
 	ask(w, &a, KEY_A);
 	settle(w);
 	assert_int_equal(unlink(lock), 0);
-	assert_int_equal(rmdir(xasprintf("%s/" KEY_A ".tmp-1-1", w->dir)), 0);
+	temp = xasprintf("%s/" KEY_A ".tmp-1-1", w->dir);
+	assert_int_equal(rmdir(temp), 0);
+	free(temp);
 	second = other_builder(w, KEY_A, NULL);	/* of the new lock file */
 	end_process(pid);
 	for (int i = 0; i < 20; i++)
@@ -635,16 +647,19 @@ static void test_exchange(void **state)
 	struct world *w = *state;
 	struct want a, b;
 	struct cache *other = cache_new(w->loop, w->dir, (uint64_t)1 << 30), *ours = w->cache;
+	char *aside;
 
 	make_entry(w, KEY_A, "old");
 	ask(w, &a, KEY_A);
 	await(w, &a);
 	/* A rebuild: as if the entry were not there. */
-	assert_int_equal(rename(cache_hold_dir(a.hold), xasprintf("%s/aside", w->dir)), 0);
+	aside = xasprintf("%s/aside", w->dir);
+	assert_int_equal(rename(cache_hold_dir(a.hold), aside), 0);
 	w->cache = other;
 	ask(w, &b, KEY_A);
 	await_build(w);
-	assert_int_equal(rename(xasprintf("%s/aside", w->dir), cache_hold_dir(a.hold)), 0);
+	assert_int_equal(rename(aside, cache_hold_dir(a.hold)), 0);
+	free(aside);
 	finish_build(w, "new");
 	await(w, &b);
 	assert_string_equal(text_of(b.hold), "new");
