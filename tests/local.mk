@@ -99,10 +99,13 @@ AM_TESTS_ENVIRONMENT = \
 
 # Each fuzzer brings its main from the compiler: ./tests/fuzz/frame_fuzz -max_total_time=60 corpus...
 FUZZERS = \
-	tests/fuzz/frame_fuzz
+	tests/fuzz/frame_fuzz \
+	tests/fuzz/packet_fuzz
 
 if FUZZING
 noinst_PROGRAMS += $(FUZZERS)
 endif
 tests_fuzz_frame_fuzz_LDADD = $(LIBPROVIUM)
 tests_fuzz_frame_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_packet_fuzz_LDADD = $(LIBPROVIUM)
+tests_fuzz_packet_fuzz_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
