@@ -21,7 +21,6 @@ struct guest {
 	struct guestnet *net;
 	lua_State *L;			/* the state's main thread */
 	bool reported;			/* vm_spawned was told, vm_gone was not */
-	size_t console_consumed;	/* how far console:expect has matched in the log */
 };
 
 struct guest *check_guest(lua_State *L, int arg);

@@ -36,6 +36,8 @@ struct output {
 	struct process *process;
 	unsigned number;		/* 1 or 2 */
 	struct evbuffer *data;
+	struct mark { unsigned era; size_t n; } *marks;	/* when what is in data came, in order */
+	size_t nmarks;
 	size_t owed;			/* received and not yet credited */
 	struct stream *stream;		/* NULL until asked for, and after it is closed */
 	bool ended, taken;		/* taken: a stream had it, so wait() does not */
@@ -49,6 +51,8 @@ struct process {
 	char *text;
 	int64_t handle;
 	unsigned era;			/* of the guest, when it was started */
+	unsigned exit_era, broken_era;	/* when that became known, */
+	const struct agent *broken_agent;	/* and on which connection; only compared */
 	pid_t pid;
 	struct output out[2];
 	bool closed, exited, timed_out, lingered;
@@ -138,6 +142,24 @@ static void linger_cb(evutil_socket_t fd, short what, void *arg)
 	check_waits(p);
 }
 
+static void note_era(struct output *o, size_t n)
+{
+	unsigned era = vm_era(o->process->target->vm);
+
+	if (o->nmarks == 0 || o->marks[o->nmarks - 1].era != era) {
+		o->marks = xrealloc(o->marks, (o->nmarks + 1) * sizeof(*o->marks));
+		o->marks[o->nmarks++] = (struct mark){ .era = era };
+	}
+	o->marks[o->nmarks - 1].n += n;
+}
+
+static void set_broken(struct process *p, const struct err *e)
+{
+	err_copy(&p->broken, e);
+	p->broken_era = vm_era(p->target->vm);
+	p->broken_agent = vm_agent(p->target->vm);
+}
+
 static void spawn_piece_cb(void *arg, unsigned stream, const void *data, size_t len)
 {
 	struct process *p = arg;
@@ -157,6 +179,7 @@ static void spawn_piece_cb(void *arg, unsigned stream, const void *data, size_t 
 		agent_call_credit(p->call, o->number, len);
 	} else {
 		evbuffer_add(o->data, data, len);
+		note_era(o, len);
 		o->owed += len;
 		give_credit(o);
 	}
@@ -166,7 +189,7 @@ static void spawn_broken_cb(void *arg, const struct err *e)
 {
 	struct process *p = arg;
 
-	err_copy(&p->broken, e);
+	set_broken(p, e);
 	for (int i = 0; i < 2; i++)
 		if (p->out[i].stream)
 			stream_end(p->out[i].stream, e);
@@ -184,7 +207,7 @@ static void close_process(struct process *p)
 	for (int i = 0; i < 2; i++)
 		if (p->out[i].stream)
 			stream_close(p->out[i].stream);
-	if (p->call && p->handle && !p->broken.code && !target_gone(p->target, p->era))
+	if (p->handle && !p->broken.code && !target_gone(p->target, p->era))
 		request_forget_int(p->target, "release", "handle", p->handle);
 	agent_call_free(p->call);
 	p->call = NULL;
@@ -209,8 +232,10 @@ static int process_gc(lua_State *L)
 	if (!p)
 		return 0;
 	*ud = NULL;
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		evbuffer_free(p->out[i].data);
+		free(p->out[i].marks);
+	}
 	err_release(&p->broken);
 	free(p->text);
 	free(p);
@@ -292,6 +317,51 @@ static void spawn_describe(struct wait *wait, char *buf, size_t size)
 	snprintf(buf, size, "vm \"%s\": run_async \"%.200s\"", vm_name(w->p->target->vm), w->p->text);
 }
 
+/* ---- restores ---- */
+
+/*
+ * A restore takes back what has happened since the snapshot: a process that was there lives again, and its end was never
+ * known. What it prints from then on nobody hears, because its streams ended with the connection.
+ */
+static void catch_up(struct process *p)
+{
+	struct vm *vm = p->target->vm;
+
+	if (p->closed || target_gone(p->target, p->era))
+		return;
+	if (p->exited && !vm_era_alive(vm, p->exit_era))
+		p->exited = p->timed_out = p->lingered = false;
+	if (p->broken.code && vm_agent(vm) && (p->broken_era != vm_era(vm) || p->broken_agent != vm_agent(vm))) {
+		err_release(&p->broken);
+		agent_call_free(p->call);
+		p->call = NULL;
+		p->out[0].ended = p->out[1].ended = true;
+	}
+}
+
+/* Whether what came then is output of the process as it is now. What is gone keeps what it had. */
+static bool mark_counts(const struct output *o, const struct mark *m)
+{
+	const struct process *p = o->process;
+
+	return target_gone(p->target, p->era) || vm_era_alive(p->target->vm, m->era);
+}
+
+/* What was received, for a stream that goes on with it. */
+static void drop_undone(struct output *o)
+{
+	struct evbuffer *all = o->data;
+
+	o->data = evbuffer_new();
+	for (size_t i = 0; i < o->nmarks; i++) {
+		if (mark_counts(o, &o->marks[i]))
+			evbuffer_remove_buffer(all, o->data, o->marks[i].n);
+		else
+			evbuffer_drain(all, o->marks[i].n);
+	}
+	evbuffer_free(all);
+}
+
 /* ---- methods ---- */
 
 static struct process *check_process(lua_State *L)
@@ -300,6 +370,7 @@ static struct process *check_process(lua_State *L)
 
 	if (!ud || !*ud)
 		args_raise_self(L, 1, "Process");
+	catch_up(*ud);
 	return *ud;
 }
 
@@ -397,12 +468,13 @@ static void exit_reply_cb(void *arg, const msgpack_object *o, const struct err *
 	if (w->wait.finished)
 		return;
 	if (e) {
-		err_copy(&p->broken, e);
+		set_broken(p, e);
 	} else {
 		command_exit_decode(o, &p->exit);
 		if (p->timed_out)
 			p->exit.status = "timed_out";
 		p->exited = true;
+		p->exit_era = vm_era(p->target->vm);
 	}
 	check_waits(p);
 }
@@ -434,9 +506,14 @@ static void timeout_cb(evutil_socket_t fd, short what, void *arg)
 
 static void push_output(lua_State *L, struct output *o, const char *field)
 {
-	size_t n = evbuffer_get_length(o->data);
+	const char *data = evbuffer_get_length(o->data) ? (const char *)evbuffer_pullup(o->data, -1) : NULL;
+	luaL_Buffer b;
 
-	lua_pushlstring(L, n ? (const char *)evbuffer_pullup(o->data, -1) : "", n);
+	luaL_buffinit(L, &b);
+	for (size_t i = 0; data && i < o->nmarks; data += o->marks[i++].n)
+		if (mark_counts(o, &o->marks[i]))
+			luaL_addlstring(&b, data, o->marks[i].n);
+	luaL_pushresult(&b);
 	lua_setfield(L, -2, field);
 }
 
@@ -563,6 +640,7 @@ static int process_stream(lua_State *L, int i)
 		stream_label(o->stream, "%s_stream() of `%s`", i == 0 ? "stdout" : "stderr", p->text);
 		o->taken = true;
 		stream_push(L, o->stream);
+		drop_undone(o);
 		n = evbuffer_get_length(o->data);
 		/* The stream credits what it is fed; what was credited before it came is not its own. */
 		if (n)

@@ -21,6 +21,7 @@ struct remote {
 	int64_t value;
 	unsigned era;			/* of the guest, when it was opened */
 	bool open;
+	LIST_ENTRY(remote) entry;	/* of its target's, while it is open */
 	lua_State *L;
 };
 
@@ -63,8 +64,7 @@ static void remote_close(struct remote *r, bool tell)
 	if (!r->open)
 		return;
 	r->open = false;
-	if (!target_gone(r->target, r->era))
-		r->target->open_files--;
+	LIST_REMOVE(r, entry);
 	if (tell && !target_gone(r->target, r->era))
 		request_forget_int(r->target, r->op, r->key, r->value);
 	scope_remove(&r->undo);
@@ -75,6 +75,16 @@ static void remote_close(struct remote *r, bool tell)
 static void remote_undo(struct undo *u)
 {
 	remote_close((struct remote *)((char *)u - offsetof(struct remote, undo)), true);
+}
+
+unsigned target_open_files(const struct target *t)
+{
+	const struct remote *r;
+	unsigned n = 0;
+
+	LIST_FOREACH(r, &t->files, entry)
+		n += !target_gone(t, r->era);
+	return n;
 }
 
 /* remote_file(vm or worker, handle) -> Remote: an open file of the current scope */
@@ -89,7 +99,7 @@ static int core_remote_file(lua_State *L)
 	r->L = state_lua(state_of(L));
 	luaL_getmetatable(L, REMOTE_TYPE);
 	lua_setmetatable(L, -2);
-	t->open_files++;
+	LIST_INSERT_HEAD(&t->files, r, entry);
 	scope_add(scope, &r->undo, RANK_FILE, remote_undo);
 	lua_pushvalue(L, -1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, r);

@@ -1,11 +1,13 @@
 /*
  * Saving VMs: vm:snapshot's part that is not Lua, and what is asked of a snapshot's directory.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "ops/args.h"
 #include "ops/stream.h"
@@ -249,10 +251,14 @@ static void remove_cancel(struct wait *wait)
 		w->removal->wait = NULL;
 }
 
-/* host_path(path) -> what test code means by it */
+/* host_path(path) -> what test code means by it, from the root, so that it means the same in another file */
 static int core_host_path(lua_State *L)
 {
-	args_push_host_path(L, luaL_checkstring(L, 1));
+	const char *path = args_push_host_path(L, luaL_checkstring(L, 1));
+	char cwd[PATH_MAX];
+
+	if (*path != '/' && getcwd(cwd, sizeof(cwd)))
+		lua_pushfstring(L, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, path);
 	return 1;
 }
 

@@ -157,14 +157,17 @@ unsigned streams_push_list(lua_State *L, const unsigned *count)
 {
 	struct stream *s;
 	unsigned n = 0;
+	bool test;
 
 	lua_pushliteral(L, "");
 	LIST_FOREACH(s, &ops_file(L)->streams, entry) {
 		if (count && s->count != count)
 			continue;
 		n++;
-		lua_pushfstring(L, "\n  - %s created at %s:%d (%s)", s->label ? s->label : s->src->kind,
-			s->file ? s->file : "?", s->line, s->scope_name);
+		test = strncmp(s->scope_name, "test:", 5) == 0;
+		lua_pushfstring(L, "\n  - %s created at %s:%d (%s%s%s)", s->label ? s->label : s->src->kind,
+			s->file ? s->file : "?", s->line, test ? "test \"" : "", s->scope_name + (test ? 5 : 0),
+			test ? "\"" : "");
 		lua_insert(L, -2);	/* the list is from the last made to the first */
 		lua_concat(L, 2);
 	}

@@ -4,6 +4,8 @@
 #ifndef PROVIUM_TARGET_H
 #define PROVIUM_TARGET_H
 
+#include <sys/queue.h>
+
 #include "ops/openers.h"
 
 /* Embedded first in what a VM's and a worker's userdata point to. */
@@ -11,11 +13,14 @@ struct target {
 	struct vm *vm;
 	unsigned channel;
 	struct target *mux;		/* the VM's channel 0; NULL for channel 0 itself */
-	unsigned open_files;
+	LIST_HEAD(, remote) files;	/* open ones (remote.c) */
 	unsigned open_streams;		/* in a VM's mux: of the VM and its workers */
 	unsigned unheeded;		/* in a VM's mux: requests on their way that nobody waits for */
-	unsigned era;			/* a worker's: when it was made; a VM's: when open_files was counted */
+	unsigned era;			/* a worker's: when it was made; a VM's: the current one */
 };
+
+/* How many open files of it are there in the guest as it is now. */
+unsigned target_open_files(const struct target *t);
 
 /* Whether what was made in that era of the guest is gone: it was reset, booted again or restored since. */
 static inline bool target_gone(const struct target *t, unsigned era)

@@ -32,8 +32,6 @@ struct target *vm_target(lua_State *L, int arg)
 {
 	struct target *t = &check_guest(L, arg)->target;
 
-	if (target_gone(t, t->era))
-		t->open_files = 0;	/* those of the guest's former life */
 	t->era = vm_era(t->vm);
 	return t;
 }
@@ -41,12 +39,8 @@ struct target *vm_target(lua_State *L, int arg)
 void vm_console_counters(lua_State *L, int arg, size_t **consumed, unsigned **streams)
 {
 	struct guest *g = check_guest(L, arg);
-	size_t len;
 
-	console_log(vm_console(g->target.vm), &len);
-	if (g->console_consumed > len)
-		g->console_consumed = len;	/* it was restored to a time before */
-	*consumed = &g->console_consumed;
+	*consumed = console_consumed(vm_console(g->target.vm));
 	*streams = &g->mux.open_streams;
 }
 
@@ -222,9 +216,7 @@ static int vm_uptime_method(lua_State *L)
 /* open_file_count() -> integer */
 static int vm_open_file_count(lua_State *L)
 {
-	struct target *t = vm_target(L, 1);
-
-	lua_pushinteger(L, (lua_Integer)t->open_files);
+	lua_pushinteger(L, (lua_Integer)target_open_files(vm_target(L, 1)));
 	return 1;
 }
 

@@ -29,7 +29,7 @@ struct port {
 struct console {
 	struct loop *loop;
 	char *log;
-	size_t len, size;
+	size_t len, size, consumed;
 	bool full;
 	struct port ports[CONSOLE_PORTS];
 	enum console_port input;
@@ -178,7 +178,7 @@ void console_detach(struct console *c)
 	tell(c, true, c->len);
 }
 
-void console_restore(struct console *c, const char *log, size_t len)
+void console_restore(struct console *c, const char *log, size_t len, size_t consumed)
 {
 	for (size_t i = 0; i < CONSOLE_PORTS; i++)
 		port_close(&c->ports[i]);
@@ -186,6 +186,12 @@ void console_restore(struct console *c, const char *log, size_t len)
 	c->len = 0;
 	c->full = false;
 	log_add(c, log, len);
+	c->consumed = consumed < c->len ? consumed : c->len;
+}
+
+size_t *console_consumed(struct console *c)
+{
+	return &c->consumed;
 }
 
 const char *console_log(const struct console *c, size_t *len)

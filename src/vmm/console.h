@@ -15,8 +15,9 @@ struct console *console_new(struct loop *l);
 void console_free(struct console *c);
 /* A port of a guest that powers on; owns fd. The log goes on. */
 void console_attach(struct console *c, enum console_port port, int fd);
-/* The log becomes a snapshot's; listeners are told that what they heard has ended. */
-void console_restore(struct console *c, const char *log, size_t len);
+/* The log becomes a snapshot's, and how much of it has been matched; listeners are told that what they heard has
+ * ended. */
+void console_restore(struct console *c, const char *log, size_t len, size_t consumed);
 /* The port that input goes to: the one behind the guest's /dev/console. */
 void console_set_input(struct console *c, enum console_port port);
 /* Told when a line says something about the guest's fate; NULL stops it. line is valid during the call. */

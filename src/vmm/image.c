@@ -103,12 +103,12 @@ int image_write(const struct image *i, const char *dir, struct err *e)
 {
 	const struct vm_image *p = &i->pub;
 	char *path = image_path(dir, "meta.json"), *text;
-	json_t *j = json_pack("{s:i s:s s:s s:s s:s s:s s:s s:s s:s s:s s:I s:i s:b s:o s:o s:o s:{s:I s:I s:I s:I}}",
+	json_t *j = json_pack("{s:i s:s s:s s:s s:s s:s s:s s:s s:s s:s s:I s:i s:b s:I s:o s:o s:o s:{s:I s:I s:I s:I}}",
 		"format", IMAGE_FORMAT, "id", i->id, "vm", p->vm_name, "profile", p->profile,
 		"qemu", p->qemu_version, "machine", p->machine, "accel", p->accel, "arch", i->arch, "cpu", i->cpu,
 		"agent", i->agent_version, "memory", (json_int_t)p->memory, "cpus", (int)p->cpus,
-		"paused", (int)i->paused, "options", options_to_json(&i->options), "disks", strings_json(i->disks),
-		"nics", cards_json(i),
+		"paused", (int)i->paused, "console_consumed", (json_int_t)i->consumed,
+		"options", options_to_json(&i->options), "disks", strings_json(i->disks), "nics", cards_json(i),
 		"files", "ram", (json_int_t)i->ram, "changes", (json_int_t)i->changes,
 		"state", (json_int_t)i->state, "console", (json_int_t)i->console);
 	struct outfile *o = NULL;
@@ -223,6 +223,7 @@ static int parse(struct image *i, const json_t *j, struct err *e)
 		if (take_string(j, strings[n].key, strings[n].to, e) < 0)
 			return e->code;
 	if (take_number(j, "memory", &p->memory, e) < 0 || take_number(j, "cpus", &cpus, e) < 0 ||
+	    take_number(j, "console_consumed", &i->consumed, e) < 0 ||
 	    take_number(files, "ram", &i->ram, e) < 0 || take_number(files, "changes", &i->changes, e) < 0 ||
 	    take_number(files, "state", &i->state, e) < 0 || take_number(files, "console", &i->console, e) < 0)
 		return e->code;

@@ -27,6 +27,7 @@ struct image {
 	enum accel accel;
 	bool paused;			/* the VM was, when it was saved */
 	uint64_t ram, changes, state, console;	/* bytes of the files; changes 0: none */
+	uint64_t consumed;		/* how much of the console's log expectations have matched */
 	char **disks;			/* ids of the disks that have a file, NULL-terminated */
 	struct image_card { unsigned slot; uint8_t mac[6]; char *bridge; } *cards;	/* network cards, by slot */
 	size_t ncards;

@@ -92,6 +92,7 @@ static int write_console(struct save *s, struct err *e)
 	int r;
 
 	o = outfile_open(path, len, e);
+	s->image->consumed = *console_consumed(s->spec.console);
 	r = o ? outfile_write(o, log, len, e) : e->code;
 	if (r == 0)
 		r = outfile_commit(o, false, e);

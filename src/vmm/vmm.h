@@ -267,6 +267,8 @@ void vm_qmp_cancel(struct vm_qmp_call *c);
 
 /* Everything since the first power-on, serial port and hvc0 in order of arrival; borrowed, valid until the loop runs. */
 const char *console_log(const struct console *c, size_t *len);
+/* How far in the log an expectation has matched: here for whoever matches, so that a snapshot has it, too. */
+size_t *console_consumed(struct console *c);
 /* The last whole lines that fit in max bytes, with control sequences stripped; malloc'ed. */
 char *console_tail(const struct console *c, size_t max);
 /* Queues input for the guest's console. -ENOTCONN when nothing runs. */

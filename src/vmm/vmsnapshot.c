@@ -234,7 +234,7 @@ void vm_restore(struct vm *vm, const struct vm_image *pub, const struct vm_resto
 	}
 	discard(vm);
 	become(vm, i, o);
-	console_restore(vm->console, log, len);
+	console_restore(vm->console, log, len, i->consumed);
 	free(log);
 	waiters_add(vm->waiters, WANT_BOOT, cb, arg);
 	vm_begin_start(vm);
@@ -246,7 +246,7 @@ void vm_restore(struct vm *vm, const struct vm_image *pub, const struct vm_resto
 void vm_renew(struct vm *vm)
 {
 	INVARIANT(vm_is_off(vm));
-	console_restore(vm->console, "", 0);
+	console_restore(vm->console, "", 0, 0);
 	rundir_remove(vm->dir);
 	free(vm->reason);
 	vm->reason = xstrdup("");

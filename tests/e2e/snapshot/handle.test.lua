@@ -1,0 +1,86 @@
+-- The Snapshot that vm:snapshot() returns: where it is, what it weighs, and who removes it.
+
+local nested = require("nested")
+local places = require("snapshot.places")
+
+local vm = provium:vm("a", "kernel-only"):boot()
+local file_scope = vm:snapshot()
+
+local in_test
+
+test("path(), size(), stats(), tostring", function(t)
+	local dir = places.dir(t)
+	local snap = vm:snapshot(dir .. "/below/it.snap")
+	t:assert_eq(snap:path(), dir .. "/below/it.snap", "directories above it are made")
+	t:assert_eq(places.list(snap:path()), "console meta.json ram state ")
+	local disk = tonumber(nested.shell("du -s --block-size=1 " .. snap:path() .. "/* | awk '{n += $1} END {print n}'"))
+	t:assert_eq(snap:size(), disk)
+	t:assert_eq(tostring(snap), ("Snapshot (a, %s)"):format(snap:path()))
+	local stats = snap:stats()
+	t:assert(stats.bytes > 0 and stats.pause > 0)
+end)
+
+test("delete() removes it, again is fine, and it restores no more", function(t)
+	local dir = places.dir(t)
+	local snap = vm:snapshot(dir .. "/it.snap")
+	snap:delete()
+	t:assert_eq(places.list(dir), "")
+	t:assert_eq(snap:size(), 0)
+	snap:delete()
+	local pid = vm:pid()
+	t:assert_contains(t:assert_raises(function() vm:restore(snap) end), "No such file or directory")
+	t:assert_eq(vm:pid(), pid, "the running guest is left alone")
+	t:assert_eq(vm:read_file("/proc/sys/kernel/ostype"), "Linux\n")
+end)
+
+test("one without a path lives as long as what made it", function(t)
+	in_test = vm:snapshot()
+	t:assert(in_test:size() > 0)
+	t:assert_neq(in_test:path(), file_scope:path())
+end)
+
+test("... a test's is gone after it, the file's is not", function(t)
+	t:assert_eq(in_test:size(), 0)
+	t:assert(file_scope:size() > 0)
+	vm:restore(file_scope)
+	t:assert_eq(vm:read_file("/proc/sys/kernel/ostype"), "Linux\n")
+end)
+
+test("one with a path stays after the run", function(t)
+	local dir = places.dir(t)
+	local r = nested.run(t, { ["x.test.lua"] = ([[
+		test("x", function(t) provium:vm("a", "kernel-only"):boot():snapshot("%s/kept.snap"):path() end)]]):format(dir) })
+	t:assert_eq(r.status, 0, r.out .. r.err)
+	t:assert_eq(places.list(dir), "kept.snap ")
+	vm:restore(dir .. "/kept.snap")
+	t:assert_eq(vm:read_file("/proc/sys/kernel/ostype"), "Linux\n", "another process' snapshot")
+end)
+
+test("a relative path is the calling process'", function(t)
+	local dir = places.dir(t)
+	local r = nested.run(t, { ["x.test.lua"] = [[
+		test("x", function(t)
+			local vm = provium:vm("a", "kernel-only"):boot()
+			local snap = vm:snapshot("own.snap")
+			vm:restore("own.snap")
+			t:assert_eq(snap:path():sub(1, 1), "/", snap:path())
+			vm:restore(snap)
+			snap:delete()
+		end)]] })
+	t:assert_eq(r.status, 0, r.out .. r.err)
+	t:assert_eq(nested.exists(r.dir .. "/own.snap"), false)
+end)
+
+test("a path that exists is left alone", function(t)
+	local dir = places.dir(t)
+	nested.write(dir .. "/file", "precious")
+	places.sh("mkdir " .. dir .. "/directory")
+	for _, name in ipairs({ "file", "directory" }) do
+		t:assert_contains(t:assert_raises(function() vm:snapshot(dir .. "/" .. name) end), "exists already")
+	end
+	t:assert_eq(nested.read(dir .. "/file"), "precious")
+	t:assert_eq(places.list(dir), "directory file ")
+	t:assert_contains(t:assert_raises(function() vm:snapshot(dir .. "/file/below.snap") end), "something else has that name")
+	t:assert_eq(vm:state(), "booted")
+	t:assert(vm:is_quiescent())
+end)
