@@ -27,6 +27,7 @@ UNIT_TESTS = \
 	tests/unit/discover_test \
 	tests/unit/fixturekey_test \
 	tests/unit/emulate_test \
+	tests/unit/eras_test \
 	tests/unit/framed_test \
 	tests/unit/framework_test \
 	tests/unit/helper_test \
@@ -40,11 +41,13 @@ UNIT_TESTS = \
 	tests/unit/netkernel_test \
 	tests/unit/netlink_test \
 	tests/unit/nics_test \
+	tests/unit/optionsjson_test \
 	tests/unit/overlay_test \
 	tests/unit/pack_test \
 	tests/unit/pool_test \
 	tests/unit/qemu_test \
 	tests/unit/qmp_test \
+	tests/unit/ramimage_test \
 	tests/unit/render_test \
 	tests/unit/rerun_test \
 	tests/unit/result_test \

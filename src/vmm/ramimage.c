@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,21 @@ static int update_shared(const char *dir, const struct stat *st, struct err *e)
 
 /* ---- a private mapping: which pages, and where ---- */
 
+/* Whether a line of maps with the same inode is of the same file: on some file systems stat tells another device, so
+ * that the name decides. */
+static bool same_file(unsigned major, unsigned minor, const char *name, const struct stat *st)
+{
+	char self[32], path[PATH_MAX];
+	ssize_t n;
+
+	if (makedev(major, minor) == st->st_dev)
+		return true;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", RAM_FD);
+	n = readlink(self, path, sizeof(path) - 1);
+	path[n < 0 ? 0 : n] = 0;
+	return n > 0 && strcmp(path, name) == 0;
+}
+
 /* Reads /proc/PID/maps from fd: the mappings of the file that RAM_FD is. */
 static int find_mappings(int fd, const struct stat *st, struct mappings *m, struct err *e)
 {
@@ -173,11 +189,12 @@ static int find_mappings(int fd, const struct stat *st, struct mappings *m, stru
 	while (f && getline(&line, &cap, f) > 0) {
 		uint64_t start, end, offset, inode;
 		unsigned major, minor;
+		int name = 0;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &start, &end, &offset, &major,
-		    &minor, &inode) != 6 || inode != st->st_ino)
+		line[strcspn(line, "\n")] = 0;
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64 " %n", &start, &end, &offset, &major,
+		    &minor, &inode, &name) != 6 || inode != st->st_ino || !same_file(major, minor, line + name, st))
 			continue;
-		/* The device is not compared: on some file systems stat tells another one. */
 		m->v = xrealloc(m->v, (m->n + 1) * sizeof(*m->v));
 		m->v[m->n++] = (struct mapping){ start, end, offset };
 	}
