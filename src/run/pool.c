@@ -79,6 +79,11 @@ struct amount pool_used(const struct pool *p)
 	return p->used;
 }
 
+struct amount pool_left(const struct pool *p)
+{
+	return (struct amount){ .memory = p->total.memory - p->used.memory, .cpus = p->total.cpus - p->used.cpus };
+}
+
 struct pool_owner *pool_join(struct pool *p, const char *name, bool (*stuck)(void *arg), void *arg)
 {
 	struct pool_owner *o = xcalloc(1, sizeof(*o));

@@ -18,6 +18,7 @@ struct lease;
 struct pool *pool_new(struct loop *l, struct amount total);
 void pool_free(struct pool *p);		/* every owner must have left */
 struct amount pool_used(const struct pool *p);
+struct amount pool_left(const struct pool *p);
 /* How long a request that does not fit lets later, smaller ones past, for unit tests (default: 10 s). */
 void pool_set_overtake(struct pool *p, int64_t ns);
 

@@ -15,6 +15,17 @@ static void notice(void *arg, const char *text)
 	fprintf(stderr, "provium: %s\n", text);
 }
 
+/* They wait in what nobody else wants: a spare holds no share, and takes little before it is used. */
+static bool has_room(void *arg, uint64_t memory, unsigned cpus)
+{
+	struct session *s = arg;
+	struct amount left = { 0 };
+
+	if (s->pool)
+		left = pool_left(s->pool);
+	return left.memory >= memory && left.cpus >= cpus;
+}
+
 /* $PROVIUM_SPARES, 0 to have none. */
 static unsigned spares_wanted(void)
 {
@@ -28,7 +39,7 @@ int session_start_vmm(struct session *s, enum vmm_kind kind, enum accel accel, s
 	char *cache = config_cache_home(), *dir = xasprintf("%s/provium", cache), *agent = host_agent_path();
 	struct vmm_config c = {
 		.kind = kind, .accel = accel, .qemu = getenv("PROVIUM_QEMU"), .cache_dir = dir, .agent = agent,
-		.notice = notice, .spares = spares_wanted(),
+		.notice = notice, .spares = spares_wanted(), .spare_room = has_room, .arg = s,
 	};
 
 	s->vmm = vmm_new(s->loop, &c, e);

@@ -15,6 +15,7 @@ const char *vmm_agent_program(struct vmm *v);
 enum accel vmm_guest_accel(struct vmm *v, enum accel want, const char *arch, struct err *e);
 /* QEMUs started ahead (spares.h). */
 struct spares *vmm_spares(struct vmm *v);
+bool vmm_spare_room(struct vmm *v, uint64_t memory, unsigned cpus);
 /* A number that no other VM of this process has. */
 unsigned vmm_next_serial(struct vmm *v);
 

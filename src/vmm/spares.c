@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "vmm/console.h"
+#include "vmm/host.h"
 #include "vmm/nics.h"
 #include "vmm/spares.h"
 
@@ -129,7 +130,8 @@ static void start(struct spares *s, const struct image *i, const struct profile 
 
 void spares_note(struct spares *s, const struct image *i, const struct profile *profile)
 {
-	if (count(s, i->id) < 2 || s->n >= s->max || *i->disks || find(s, i, profile))
+	if (count(s, i->id) < 2 || s->n >= s->max || *i->disks || i->ncards > 0 || find(s, i, profile) ||
+	    !vmm_spare_room(s->vmm, i->pub.memory, i->pub.cpus))
 		return;
 	start(s, i, profile);
 }

@@ -24,6 +24,7 @@ struct vmm {
 	void *arg;
 	struct rundir *rundir;
 	struct spares *spares;
+	bool (*spare_room)(void *arg, uint64_t memory, unsigned cpus);
 	bool probed, noticed;
 	struct err no_kvm;		/* why KVM is not used, after the probe */
 	unsigned last_serial;
@@ -46,6 +47,7 @@ struct vmm *vmm_new(struct loop *l, const struct vmm_config *c, struct err *e)
 	v->notice = c->notice;
 	v->arg = c->arg;
 	v->rundir = d;
+	v->spare_room = c->spare_room;
 	v->spares = spares_new(v, c->spares);
 	return v;
 }
@@ -87,6 +89,11 @@ const char *vmm_cache_dir(struct vmm *v)
 enum vmm_kind vmm_kind(struct vmm *v)
 {
 	return v->kind;
+}
+
+bool vmm_spare_room(struct vmm *v, uint64_t memory, unsigned cpus)
+{
+	return !v->spare_room || v->spare_room(v->arg, memory, cpus);
 }
 
 struct spares *vmm_spares(struct vmm *v)

@@ -82,6 +82,8 @@ struct vmm_config {
 	const char *cache_dir;		/* for initramfs pieces cached by content */
 	const char *agent;		/* path of the provium-agent binary, for VMM_LOCAL */
 	unsigned spares;		/* QEMUs that may wait for a snapshot's next restore, at most */
+	/* Whether there is room for one more of them now. NULL: always. */
+	bool (*spare_room)(void *arg, uint64_t memory, unsigned cpus);
 	/* One-line notices for the user ("TCG: no vmx or svm flag ..."). */
 	void (*notice)(void *arg, const char *text);
 	void *arg;
