@@ -255,7 +255,7 @@ static void port_output_cb(struct swport *sp, struct frame *f)
 
 	if (!TAILQ_EMPTY(&b->taps))
 		show(b, &p->base, f);
-	if (!dgram_send(p->socket, f)) {
+	if (!p->socket || !dgram_send(p->socket, f)) {
 		port_dropped_cb(p, 1);
 		return;
 	}

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -405,6 +406,36 @@ static void test_renew(void **state)
 	assert_int_equal(wait_frame(b, 0, 10000 * MS), 4);
 }
 
+/* No descriptors left: one line that says so, and the others go on. */
+static void test_no_descriptors(void **state)
+{
+	struct bench *b = *state;
+	uint8_t mac[6] = { 0x52, 0x54, 0, 0, 0, 9 };
+	struct rlimit before, none;
+	struct net_port *p;
+
+	getrlimit(RLIMIT_NOFILE, &before);
+	none = before;
+	none.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &none);
+	p = net_port_new(b->lan, "late", mac, done_cb, b);
+	assert_string_equal(await(b), "NIC of vm `late` on bridge `lan`: a socket pair for a NIC: Too many open files");
+	put(b, 0, 255, 1, 60);
+	settle(b);
+	assert_int_equal(get(b, 1), 1);
+	setrlimit(RLIMIT_NOFILE, &before);
+	net_port_renew(p, done_cb, b);
+	assert_null(await(b));
+	put(b, 0, 255, 2, 60);
+	settle(b);
+	{
+		uint8_t data[2048];
+
+		assert_int_equal(recv(net_port_fd(p), data, sizeof(data), MSG_DONTWAIT), 60);
+	}
+	net_port_free(p);
+}
+
 static void test_port_goes(void **state)
 {
 	struct bench *b = *state;
@@ -772,7 +803,7 @@ static struct frame *transport_to(struct ip_address src, struct ip_address dst, 
 	uint32_t total;
 
 	memcpy(packet_payload(f), header, len);
-	total = add_words(f->data + FRAME_HEADER + 12, 8, proto + (uint32_t)len);
+	total = add_words(f->data + FRAME_HEADER + (src.is6 ? 8 : 12), src.is6 ? 32 : 8, proto + (uint32_t)len);
 	total = add_words(packet_payload(f), len, total);
 	while (total >> 16)
 		total = (total & 0xffff) + (total >> 16);
@@ -790,7 +821,6 @@ static struct frame *udp_to(struct ip_address src, struct ip_address dst, unsign
 	return transport_to(src, dst, PROTO_UDP, udp, 8 + strlen(text), 6);
 }
 
-#define FIN 1
 #define SYN 2
 #define ACK 16
 #define PSH 8
@@ -807,6 +837,24 @@ static struct frame *tcp_to(struct ip_address src, struct ip_address dst, unsign
 	put16(tcp + 10, ack & 0xffff);
 	memcpy(tcp + 20, text, strlen(text));
 	return transport_to(src, dst, PROTO_TCP, tcp, 20 + strlen(text), 16);
+}
+
+#define OUTSIDE6 { .is6 = true, .bytes = { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 } }
+
+/* As linux/ipv6.h has it, which does not go together with netinet/in.h. */
+struct ifreq6 { struct in6_addr address; uint32_t prefix; int index; };
+
+static bool enter_outside6(void)
+{
+	struct ifreq6 r = { .prefix = 128, .index = (int)if_nametoindex("lo") };
+	int s = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc;
+
+	if (s < 0)
+		return false;
+	inet_pton(AF_INET6, "2001:db8::1", &r.address);
+	rc = ioctl(s, SIOCSIFADDR, &r);
+	close(s);
+	return rc == 0;
 }
 
 /* A network of its own whose loopback has 203.0.113.1: what stands for the outside. False: not allowed here. */
@@ -885,6 +933,48 @@ static void check_udp_out(struct bench *b, const uint8_t *gw)
 	close(s);
 }
 
+static void check_udp6_out(struct bench *b, const uint8_t *gw)
+{
+	static const struct ip_address outside = OUTSIDE6, guest = { .is6 = true, .bytes = { 0xfd, [3] = 1, [15] = 10 } };
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6 }, from;
+	socklen_t len = sizeof(a), from_len = sizeof(from);
+	int s = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	uint8_t data[65536];
+	char text[64] = "";
+	struct packet p;
+
+	memcpy(&a.sin6_addr, outside.bytes, 16);
+	assert_int_equal(bind(s, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(getsockname(s, (struct sockaddr *)&a, &len), 0);
+	/* The gateway learns where the guest is as it would from a real one. */
+	send_packet(b, 0, gw, udp_to(guest, outside, ntohs(a.sin6_port), "hello"));
+	assert_true(readable(b, s));
+	assert_int_equal(recvfrom(s, text, sizeof(text), 0, (struct sockaddr *)&from, &from_len), 5);
+	assert_int_equal(sendto(s, "welcome", 7, 0, (struct sockaddr *)&from, from_len), 7);
+	/* It asks who has that address before it can deliver. */
+	do
+		assert_true(next_packet(b, 0, &p, data, 10000 * MS));
+	while (!(p.proto == PROTO_ICMP6 && p.payload[0] == 135));
+	{
+		struct frame *f = packet_new(&guest, &p.src, PROTO_ICMP6, 32);
+		uint8_t *nd = packet_payload(f);
+
+		nd[0] = 136;
+		nd[4] = 0x60;
+		memcpy(nd + 8, guest.bytes, 16);
+		nd[24] = 2;
+		nd[25] = 1;
+		memcpy(nd + 26, (uint8_t[]){ 0x52, 0x54, 0, 0, 0, 1 }, 6);
+		packet_sum_icmp(f);
+		send_packet(b, 0, gw, f);
+	}
+	assert_true(next_packet(b, 0, &p, data, 10000 * MS));
+	assert_int_equal(p.proto, PROTO_UDP);
+	assert_true(ip_equal(&p.src, &outside));
+	assert_memory_equal(p.payload + 8, "welcome", 7);
+	close(s);
+}
+
 /* A connection to the outside that carries some text each way; left open. Returns the server's end. */
 static int check_tcp_out(struct bench *b, const uint8_t *gw)
 {
@@ -917,6 +1007,8 @@ static int check_tcp_out(struct bench *b, const uint8_t *gw)
 	return c;
 }
 
+static bool outside6;
+
 static void test_uplink(void **state)
 {
 	static const struct net_address gateway = GATEWAY(1);
@@ -934,6 +1026,8 @@ static void test_uplink(void **state)
 	assert_null(await(b));
 	ask_gateway(b, 0, 1, gw);
 	check_udp_out(b, gw);
+	if (outside6)
+		check_udp6_out(b, gw);
 	c = check_tcp_out(b, gw);
 	/* Nothing of the host's own is behind the gateway's address, but the resolver. */
 	send_packet(b, 0, gw, tcp_to(address(1, 10), address(1, 1), 22, 5, 0, SYN, ""));
@@ -969,6 +1063,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_replay, open_bench, close_bench),
 		cmocka_unit_test_setup_teardown(test_port_rate, open_bench, close_bench),
 		cmocka_unit_test_setup_teardown(test_renew, open_bench, close_bench),
+		cmocka_unit_test_setup_teardown(test_no_descriptors, open_bench, close_bench),
 		cmocka_unit_test_setup_teardown(test_port_goes, open_bench, close_bench),
 		cmocka_unit_test_setup_teardown(test_capture, open_bench, close_bench),
 		cmocka_unit_test_setup_teardown(test_capture_filter, open_bench, close_bench),
@@ -981,7 +1076,9 @@ int main(void)
 	};
 	int failed = cmocka_run_group_tests_name("usernet", tests, NULL, NULL);
 
-	if (enter_outside())
+	if (enter_outside()) {
+		outside6 = enter_outside6();
 		failed += cmocka_run_group_tests_name("usernet, outside", outside, NULL, NULL);
+	}
 	return failed;
 }
