@@ -90,7 +90,7 @@ check_LIBRARIES += libunit.a
 libunit_a_SOURCES = $(UNIT_SUPPORT)
 
 if HAVE_CMOCKA
-check_PROGRAMS += $(UNIT_TESTS) tests/unit/outside
+check_PROGRAMS += $(UNIT_TESTS) tests/unit/outside tests/bench/kernelnet
 TESTS = $(UNIT_TESTS)
 endif
 
