@@ -225,8 +225,10 @@ void vm_start_machine(struct vm *vm)
 
 	if (vm->machine)
 		vm->machine->kind->free(vm->machine);
-	vm->machine = vm->image && nics_count(vm->nics) == 0 ?
+	vm->machine = vm->image && nics_count(vm->nics) == 0 && !vm->again ?
 		spares_take(vmm_spares(vm->vmm), vm->image, vm->profile) : NULL;
+	vm->ahead = vm->machine != NULL;
+	vm->again = false;
 	if (vm->machine)
 		machine_adopt(vm->machine, &s);
 	else
@@ -455,11 +457,34 @@ static bool reboot_anew(struct vm *vm, const struct err *why)
 	return true;
 }
 
+/* One that was started ahead and dies before the guest is up may have been dying when it was taken, which says nothing
+ * of the snapshot: once more, with one of the VM's own. */
+static bool restore_again(struct vm *vm, const struct err *why)
+{
+	const struct image *i = vm->image ? vm->image : vm->restored_from;
+
+	if (!vm->ahead || !i || i->paused || vm->state != VM_BOOTING || vm->going != NOWHERE || vm->resetting)
+		return false;
+	log_debug("vm", "%s: restored again: %s", vm->name, why->msg);
+	if (!vm->image) {
+		vm->image = vm->restored_from;
+		vm->restored_from = NULL;
+	}
+	vm->again = true;
+	vm_stop_timers(vm);
+	vm_snapshot_stop(vm, why);
+	link_reset(vm->link, why->msg);
+	vm_start_machine(vm);
+	return true;
+}
+
 static void over_cb(void *arg, enum machine_end end, const struct err *why)
 {
 	struct vm *vm = arg;
 	struct err full = ERR_INIT;
 
+	if (restore_again(vm, why))
+		return;
 	if (end == MACHINE_REBOOTED && vm->going == NOWHERE && reboot_anew(vm, why))
 		return;
 	set_reason(vm, why->msg, TAIL_CONSOLE);

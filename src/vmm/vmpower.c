@@ -109,7 +109,7 @@ static void paused_cb(void *arg, const json_t *result, const struct err *e)
 
 	(void)result;
 	vm->pause_call = NULL;
-	if (!e && !pausing && vm->refresh_due) {	/* it goes on, and becomes booted, when it was told */
+	if (!e && !pausing && vm->refresh_due && !vm->options.expect) {	/* it goes on, and becomes booted, when it was told */
 		vm->stage = "waiting for the agent";
 		link_pause(vm->link, false);
 		vm_await_agent(vm);

@@ -45,6 +45,8 @@ struct vm {
 	struct qmp_call *pause_call, *reset_call, *wakeup_call;
 	const struct image *image;	/* while it is restored */
 	const struct image *restored_from;	/* until it is up again */
+	bool ahead;			/* its machine was started before it was wanted */
+	bool again;			/* one that was has died: not another one */
 	bool own_disks;			/* it was restored */
 	bool refresh_due;		/* and has not been told so yet */
 	struct vm_restore_options restoring;
