@@ -2,6 +2,7 @@
 -- leads to a server that stands for the outside, in a network namespace of its own. Nothing is sent anywhere else.
 
 local nested = require("nested")
+local outside = require("net.outside")
 
 -- It is named so that its profile's images are made, which the nested runs use.
 provium:vm("unused", "guest")
@@ -59,52 +60,12 @@ test("an ordinary user pings by name", { timeout = "5m" }, function(t)
 	t:assert_eq(select(2, out:gsub("user%-space", "")) <= 1, true, "the reason is told once: " .. out)
 end)
 
--- The outside: 203.0.113.1 on the namespace's loopback serves a page, and knows one name.
-local OUTSIDE = [[
-use strict; use Socket; use IO::Socket::INET;
-my $address = inet_aton("203.0.113.1");
-socket(my $s, AF_INET, SOCK_DGRAM, 0) or die;
-my $up = pack("a16 s x22", "lo", 0x49);
-my $has = pack("a16 S n a4 x16", "lo:1", AF_INET, 0, $address);
-ioctl($s, 0x8914, $up) or die "lo: $!";
-ioctl($s, 0x8916, $has) or die "address: $!";
-my $web = IO::Socket::INET->new(LocalAddr => "203.0.113.1", LocalPort => 80, Listen => 5) or die "web: $!";
-my $dns = IO::Socket::INET->new(LocalAddr => "203.0.113.1", LocalPort => 53, Proto => "udp") or die "dns: $!";
-my @pids;
-push @pids, fork();
-if ($pids[0] == 0) {
-	alarm(600);
-	while (my $c = $web->accept()) {
-		my $line = <$c>;
-		print $c "HTTP/1.0 200 OK\r\nContent-Length: 16\r\n\r\nfrom the outside";
-		close($c);
-	}
-	exit;
-}
-push @pids, fork();
-if ($pids[1] == 0) {
-	alarm(600);
-	while ($dns->recv(my $q, 1500)) {
-		my ($at, @labels) = (12);
-		while (my $n = unpack("C", substr($q, $at, 1))) { push @labels, substr($q, $at + 1, $n); $at += $n + 1; }
-		my ($type) = unpack("n", substr($q, $at + 1, 2));
-		my $known = join(".", @labels) eq "page.example";
-		my $answer = $known && $type == 1;
-		$dns->send(substr($q, 0, 2) . pack("nnnnn", $known ? 0x8180 : 0x8183, 1, $answer ? 1 : 0, 0, 0)
-			. substr($q, 12, $at + 5 - 12) . ($answer ? pack("nnnNn", 0xc00c, 1, 1, 60, 4) . $address : ""));
-	}
-	exit;
-}
-open(my $f, ">", "pids") or die;
-print $f "@pids";
-]]
-
 test("the way out", { timeout = "5m" }, function(t)
 	if not os.execute("unshare -rnm true 2>/dev/null && command -v perl >/dev/null") then
 		t:skip("no user namespaces here, or no perl")
 	end
 	local dir = suite(t, {
-		["outside.pl"] = OUTSIDE,
+		["outside.pl"] = outside.PROGRAM,
 		["resolv.conf"] = "nameserver 203.0.113.1\n",
 		["x.test.lua"] = [[
 			local lan = provium:bridge("lan", { backend = "user" })
