@@ -1,13 +1,14 @@
 /*
- * Token buckets.
+ * Token buckets. Bursts and queues are those of the kernel backend's queues.
  */
 #include "net/bucket.h"
 
 #define NS 1000000000
-#define BURST_MIN 3028			/* two frames of the usual MTU */
-#define BURST_NS (4 * INT64_C(1000000))
-#define QUEUE_MIN (32 * 1024)
-#define QUEUE_NS (400 * INT64_C(1000000))
+#define FRAME_BYTES 1514		/* of the usual MTU */
+#define BURST_MIN (2 * FRAME_BYTES)
+#define BURST_NS (5 * INT64_C(1000000))
+#define QUEUE_MIN (64 * FRAME_BYTES)
+#define QUEUE_NS (200 * INT64_C(1000000))
 #define BITS_MAX (UINT64_C(1) << 33)	/* in nanoseconds still 63 bits */
 
 /* How long that many bytes take. */
