@@ -232,7 +232,7 @@ static int vm_is_quiescent(lua_State *L)
 {
 	struct guest *g = check_guest(L, 1);
 
-	lua_pushboolean(L, g->mux.open_streams == 0 && vm_pending(g->target.vm) == 0);
+	lua_pushboolean(L, g->mux.open_streams == 0 && vm_pending(g->target.vm) <= g->mux.unheeded);
 	return 1;
 }
 
