@@ -18,15 +18,20 @@ static void initramfs_cb(void *arg, const char *path, const struct err *e);
 static void disks_cb(void *arg, const struct err *e);
 static void nics_cb(void *arg, const struct err *e);
 
+#define SOCKET_BUFFER (4 << 20)
+
 /* ---- starting QEMU ---- */
 
-/* A socketpair whose one end is for QEMU. */
+/* A socketpair whose one end is for QEMU. What it has no room for on a console it drops; the kernel counts most of a
+ * kilobyte for each small write, and on a busy host we may not read for a while. */
 static int open_pair(int *ours, int *theirs, struct err *e)
 {
-	int sv[2];
+	int sv[2], size = SOCKET_BUFFER;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return err_set(e, errno, "cannot make a socket pair for QEMU: %s", strerror(errno));
+	if (setsockopt(sv[1], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		setsockopt(sv[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	*ours = sv[0];
 	*theirs = sv[1];
 	return 0;
