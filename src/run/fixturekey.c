@@ -65,10 +65,13 @@ static void not_found(const struct config *c, const char *name, struct err *e)
 char *fixture_find(const struct config *c, const char *name, struct err *e)
 {
 	char *path = refs_find_fixture(config_roots(c), name);
+	size_t len = path ? strlen(path) : 0, suffix = strlen(FIXTURE_SUFFIX);
 
-	if (!path)
-		not_found(c, name, e);
-	return path;
+	if (len > suffix && strcmp(path + len - suffix, FIXTURE_SUFFIX) == 0)
+		return path;
+	free(path);		/* a fixture of the first generation */
+	not_found(c, name, e);
+	return NULL;
 }
 
 /* ---- following ---- */

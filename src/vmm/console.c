@@ -109,7 +109,7 @@ static void tell(struct console *c, bool ended, size_t from)
 
 static void log_add(struct console *c, const char *data, size_t len)
 {
-	if (c->full)
+	if (c->full || len == 0)
 		return;
 	if (c->len + len > CONSOLE_LOG_MAX) {
 		c->full = true;

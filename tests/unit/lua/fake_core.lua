@@ -206,6 +206,7 @@ function fake.new(options)
 	core.pool_waited = function() return 0 end
 	core.scope_console = function(scope) return "console of " .. scope.name end
 	core.select = function(name) return options.select and options.select(name) end
+	core.resets = { wanted = function() return false end }
 	core.default_timeout = function() return options.timeout end
 	core.report = function(kind, fields) core.reports[#core.reports + 1] = { kind = kind, fields = fields } end
 	core.print = function(text) core.printed[#core.printed + 1] = text end
