@@ -10,20 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <event2/bufferevent.h>
 
 #include "loop/loop.h"
 
 #define CAPTURE_DEFAULT ((size_t)1 << 20)
 
 static void pidfd_cb(evutil_socket_t fd, short what, void *arg);
-static void capture_read_cb(struct bufferevent *bev, void *arg);
-static void capture_event_cb(struct bufferevent *bev, short what, void *arg);
+static void capture_readable_cb(evutil_socket_t fd, short what, void *arg);
 static void grace_cb(evutil_socket_t fd, short what, void *arg);
 
 struct child;
@@ -32,7 +28,8 @@ static void cut_captures(struct child *c);
 /* One captured stream. */
 struct capture {
 	struct child *child;
-	struct bufferevent *bev;	/* NULL at EOF */
+	int fd;
+	struct event *readable;		/* NULL at EOF */
 	struct evbuffer *kept;
 	size_t max;
 };
@@ -54,9 +51,11 @@ struct child {
 
 static void capture_close(struct capture *cap)
 {
-	if (cap->bev)
-		bufferevent_free(cap->bev);
-	cap->bev = NULL;
+	if (!cap->readable)
+		return;
+	event_free(cap->readable);
+	cap->readable = NULL;
+	close(cap->fd);
 }
 
 static void free_now(void *arg)
@@ -89,7 +88,7 @@ static void tell_if_done(struct child *c)
 		loop_defer(c->loop, free_now, c);
 		return;
 	}
-	if (c->out.bev || c->err.bev)
+	if (c->out.readable || c->err.readable)
 		return;
 	c->told = true;
 	timer_stop(&c->grace);
@@ -118,62 +117,55 @@ static void pidfd_cb(evutil_socket_t fd, short what, void *arg)
 	tell_if_done(c);
 }
 
-static void capture_keep_last(struct capture *cap)
+/* What evbuffer_read returns: bytes, 0 at EOF, or -1 and errno. */
+static int capture_read(struct capture *cap)
 {
+	int r = evbuffer_read(cap->kept, cap->fd, -1);
 	size_t n = evbuffer_get_length(cap->kept);
 
 	if (n > cap->max)
 		evbuffer_drain(cap->kept, n - cap->max);
-}
-
-static void capture_read_cb(struct bufferevent *bev, void *arg)
-{
-	struct capture *cap = arg;
-
-	evbuffer_add_buffer(cap->kept, bufferevent_get_input(bev));
-	capture_keep_last(cap);
+	return r;
 }
 
 /* Takes what has been written and closes: someone who outlives the child may hold the other end for ever. */
 static void cut_captures(struct child *c)
 {
 	for (struct capture *cap = &c->out; cap; cap = cap == &c->out ? &c->err : NULL) {
-		if (!cap->bev)
-			continue;
-		capture_read_cb(cap->bev, cap);
-		while (evbuffer_read(cap->kept, bufferevent_getfd(cap->bev), -1) > 0)
-			capture_keep_last(cap);
+		while (cap->readable && capture_read(cap) > 0)
+			;
 		capture_close(cap);
 	}
 }
 
-static void capture_event_cb(struct bufferevent *bev, short what, void *arg)
+static void capture_readable_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct capture *cap = arg;
+	int r = capture_read(cap);
 
-	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
+	(void)fd, (void)what;
+	if (r > 0 || (r < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
-	capture_read_cb(bev, arg);
 	capture_close(cap);
 	tell_if_done(cap->child);
 }
 
-/* A socketpair rather than a pipe: bufferevents are specified for sockets. */
+/* A pipe: the child may open its /dev/stderr anew, which a socket refuses. */
 static int capture_open(struct child *c, struct capture *cap, size_t max, int *theirs)
 {
-	int sv[2];
+	int p[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+	if (pipe2(p, O_CLOEXEC) < 0)
 		return -errno;
-	shutdown(sv[0], SHUT_WR);
-	evutil_make_socket_nonblocking(sv[0]);
+	evutil_make_socket_nonblocking(p[0]);
 	cap->child = c;
 	cap->max = max ? max : CAPTURE_DEFAULT;
 	cap->kept = evbuffer_new();
-	cap->bev = bufferevent_socket_new(loop_base(c->loop), sv[0], BEV_OPT_CLOSE_ON_FREE);
-	bufferevent_setcb(cap->bev, capture_read_cb, NULL, capture_event_cb, cap);
-	bufferevent_enable(cap->bev, EV_READ);
-	*theirs = sv[1];
+	cap->fd = p[0];
+	cap->readable = event_new(loop_base(c->loop), p[0], EV_READ | EV_PERSIST, capture_readable_cb, cap);
+	INVARIANT(cap->kept && cap->readable);
+	event_add(cap->readable, NULL);
+	*theirs = p[1];
 	return 0;
 }
 
@@ -369,7 +361,7 @@ pid_t child_pid(const struct child *c)
 /* Whether others of its group may be left: a group of our making whose captured streams are still open. */
 static bool group_lives(const struct child *c)
 {
-	return c->own_group && (!c->reaped || c->out.bev || c->err.bev);
+	return c->own_group && (!c->reaped || c->out.readable || c->err.readable);
 }
 
 void child_signal(struct child *c, int sig)

@@ -303,6 +303,20 @@ static void test_stdin(void **state)
 }
 
 /* Not captured, stdout goes where stderr goes. */
+/* A pipe can be opened anew by its name, which a socket refuses. */
+static void test_output_by_name(void **state)
+{
+	struct run run;
+
+	(void)state;
+	shell(&run, "echo one >/dev/stderr; echo two >/proc/self/fd/1; echo three >/dev/stderr",
+		&(struct child_spec){ .capture_out = true, .capture_err = true });
+	assert_int_equal(run.r.code, 0);
+	assert_string_equal(run.err, "one\nthree\n");
+	assert_string_equal(run.out, "two\n");
+	release(&run);
+}
+
 static void test_stdout_to_stderr(void **state)
 {
 	struct run run;
@@ -659,6 +673,7 @@ int main(void)
 		T(test_capped_output),
 		T(test_stderr_meanwhile),
 		T(test_stdin),
+		T(test_output_by_name),
 		T(test_stdout_to_stderr),
 		T(test_cwd_and_environment),
 		T(test_descriptors),
