@@ -347,25 +347,22 @@ method("barrier", function(lab, name, count, options)
 	s.barriers = s.barriers or {}
 	local b = s.barriers[name]
 	if not b then
-		b = { latch = core.latch(), arrived = 0, count = count }
+		b = { latch = core.latch(), count = count }
 		s.barriers[name] = b
 	elseif b.count ~= count then
 		raise(("barrier %s: called with count %d, but %d before"):format(quoted(name), count, b.count))
 	end
-	b.arrived = b.arrived + 1
-	if b.arrived == count then
+	if b.latch:waiting() + 1 == count then
 		s.barriers[name] = nil	-- the next round starts anew
 		b.latch:open()
 		return
 	end
-	local ok, opened = pcall(b.latch.wait, b.latch, ("barrier \"%s\""):format(name), timeout)
+	local ok, opened, arrived = pcall(b.latch.wait, b.latch, ("barrier \"%s\""):format(name), timeout)
 	if ok and opened then
 		return
 	end
-	-- Whoever stops waiting is not counted any more, and the last one of them ends the round.
-	local arrived = b.arrived
-	b.arrived = arrived - 1
-	if b.arrived == 0 and s.barriers[name] == b then
+	-- Whoever has stopped waiting is not counted any more, and the last one of them ends the round.
+	if b.latch:waiting() == 0 and s.barriers[name] == b then
 		s.barriers[name] = nil
 	end
 	if not ok then

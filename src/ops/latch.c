@@ -15,13 +15,16 @@ struct latch_wait {
 	struct wait wait;
 	LIST_ENTRY(latch_wait) entry;
 	struct event *timer;
-	bool linked, timed_out;
+	struct latch *latch;
+	bool linked;
+	unsigned timed_out;		/* how many waited when the time was over, itself included; 0: it is not */
 	char what[128];
 };
 
 /* In the userdata. A waiting task's stack holds it, so it outlives its waits. */
 struct latch {
 	LIST_HEAD(, latch_wait) waits;
+	unsigned nwaits;
 	bool open;
 };
 
@@ -31,6 +34,7 @@ static int core_latch(lua_State *L)
 	struct latch *la = lua_newuserdata(L, sizeof(*la));
 
 	LIST_INIT(&la->waits);
+	la->nwaits = 0;
 	la->open = false;
 	luaL_getmetatable(L, LATCH_TYPE);
 	lua_setmetatable(L, -2);
@@ -40,8 +44,10 @@ static int core_latch(lua_State *L)
 /* Neither the latch nor the time ends it any more. */
 static void latch_end(struct latch_wait *w)
 {
-	if (w->linked)
+	if (w->linked) {
 		LIST_REMOVE(w, entry);
+		w->latch->nwaits--;
+	}
 	w->linked = false;
 	timer_stop(&w->timer);
 }
@@ -60,7 +66,16 @@ static int latch_open(lua_State *L)
 	return 0;
 }
 
-/* wait(what, [seconds]) -> true, or false after the time */
+/* waiting() -> how many tasks wait: those that have been let through, timed out or been cancelled do not */
+static int latch_waiting(lua_State *L)
+{
+	struct latch *la = luaL_checkudata(L, 1, LATCH_TYPE);
+
+	lua_pushinteger(L, (lua_Integer)la->nwaits);
+	return 1;
+}
+
+/* wait(what, [seconds]) -> true, or after the time false and how many waited then */
 static int op_latch_wait(lua_State *L)
 {
 	struct latch *la = luaL_checkudata(L, 1, LATCH_TYPE);
@@ -74,6 +89,8 @@ static int op_latch_wait(lua_State *L)
 		return wait_yield(L, &w->wait);
 	}
 	LIST_INSERT_HEAD(&la->waits, w, entry);
+	la->nwaits++;
+	w->latch = la;
 	w->linked = true;
 	if (ns >= 0)
 		timer_start(state_loop(state_of(L)), &w->timer, ns, latch_timer_cb, w);
@@ -85,15 +102,18 @@ static void latch_timer_cb(evutil_socket_t fd, short what, void *arg)
 	struct latch_wait *w = arg;
 
 	(void)fd, (void)what;
-	w->timed_out = true;
+	w->timed_out = w->latch->nwaits;
 	latch_end(w);
 	wait_finish(&w->wait);
 }
 
 static int latch_push(struct wait *wait, lua_State *L)
 {
-	lua_pushboolean(L, !((struct latch_wait *)wait)->timed_out);
-	return 1;
+	unsigned n = ((struct latch_wait *)wait)->timed_out;
+
+	lua_pushboolean(L, n == 0);
+	lua_pushinteger(L, (lua_Integer)n);
+	return 2;
 }
 
 static void latch_describe(struct wait *wait, char *buf, size_t size)
@@ -116,6 +136,7 @@ static const struct wait_kind latch_kind = {
 
 static const luaL_Reg latch_methods[] = {
 	{ "open", latch_open },
+	{ "waiting", latch_waiting },
 	{ NULL, NULL },
 };
 

@@ -341,6 +341,13 @@ static void test_barrier(void **state)
 	expect_body("local a = co.spawn(function() provium:barrier('b', 2) end) sleep(0.01)\n"
 		"local ok, e = pcall(provium.barrier, provium, 'b', 3)\n"
 		"assert(e:match('called with count 3, but 2 before'), e)");
+	/* Nor one whose time is over, though it has not been resumed: both timers fire in one turn, ours first. */
+	expect_body("local a = co.spawn(pcall, provium.barrier, provium, 'b', 2, { timeout = 0.005 })\n"
+		"co.spawn(function() local from = now() while now() - from < 0.008 do end end)\n"
+		"sleep(0.004)\n"
+		"local ok, e = pcall(provium.barrier, provium, 'b', 2, { timeout = 0.02 })\n"
+		"assert(not ok and e:match('1 of 2 arrived'), e)\n"
+		"assert(a:join() == false)");
 }
 
 /* It opens, and its time is over before who waits has been resumed. */
