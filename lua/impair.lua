@@ -1,5 +1,5 @@
--- What goes wrong on a bridge: latency, loss, rates, partitions, isolation. All of it is set, not added, and is kept here;
--- the backend is told the whole of what changed.
+-- What goes wrong on a bridge: latency, loss, rates, partitions, isolation. All of it is set, not added, and is kept
+-- here; the backend is told the whole of what changed.
 
 local core, network = ...
 
@@ -25,7 +25,8 @@ end
 
 -- Each kind: the option that carries its value, the field, the unit's bounds, and what else it takes.
 local KINDS = {
-	add_latency = { option = "ms", field = "latency", extra = { jitter = "jitter", correlation = "latency_correlation" } },
+	add_latency = { option = "ms", field = "latency",
+		extra = { jitter = "jitter", correlation = "latency_correlation" } },
 	drop_rate = { option = "p", field = "loss", max = 100, extra = { correlation = "loss_correlation" } },
 	bandwidth_limit = { option = "bps", field = "rate", extra = { burst = "burst" } },
 	duplicate = { option = "p", field = "duplicate", max = 100, extra = {} },

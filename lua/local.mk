@@ -1,8 +1,10 @@
 # Lua that is embedded into the binary.
 
 LUA_FILES = \
+	lua/address.lua \
 	lua/api.lua \
 	lua/asserts.lua \
+	lua/attach.lua \
 	lua/batch.lua \
 	lua/bridge.lua \
 	lua/clock.lua \
@@ -19,6 +21,7 @@ LUA_FILES = \
 	lua/labrestore.lua \
 	lua/labsnapshot.lua \
 	lua/modules.lua \
+	lua/netnames.lua \
 	lua/nic.lua \
 	lua/pcap.lua \
 	lua/power.lua \

@@ -128,7 +128,8 @@ function VM.nic(vm, x)
 	end
 	local b = network.state[x]
 	if not b and type(x) ~= "string" then
-		raise(("expected vm:nic(bridge | \"ethN\"), got %s as argument 1"):format(x == nil and "nil" or "a " .. type(x)))
+		raise(("expected vm:nic(bridge | \"ethN\"), got %s as argument 1"):format(
+			x == nil and "nil" or "a " .. type(x)))
 	end
 	local has = {}
 	for _, m in ipairs(network.cards_of(vm)) do

@@ -57,7 +57,8 @@ local function icmp(f, data, at)
 	if #data < at + 3 then
 		return
 	end
-	f.icmp = { type = data:byte(at), code = data:byte(at + 1), id = unsigned(data, at + 4, 2), seq = unsigned(data, at + 6, 2) }
+	f.icmp = { type = data:byte(at), code = data:byte(at + 1), id = unsigned(data, at + 4, 2),
+		seq = unsigned(data, at + 6, 2) }
 	f.payload = data:sub(at + 8, f.ip_end)
 end
 
@@ -70,8 +71,8 @@ decode_type[0x0800] = function(f, data, at)
 		return
 	end
 	local words = data:byte(at) % 16
-	f.ip = { version = 4, src = core.ip_format(data:sub(at + 12, at + 15)), dst = core.ip_format(data:sub(at + 16, at + 19)),
-		protocol = data:byte(at + 9), ttl = data:byte(at + 8) }
+	f.ip = { version = 4, src = core.ip_format(data:sub(at + 12, at + 15)),
+		dst = core.ip_format(data:sub(at + 16, at + 19)), protocol = data:byte(at + 9), ttl = data:byte(at + 8) }
 	f.ip_end = at + unsigned(data, at + 2, 2) - 1
 	local decode = decode_payload[f.ip.protocol]
 	if decode and unsigned(data, at + 6, 2) % 8192 == 0 then	-- not a later fragment
@@ -83,8 +84,8 @@ decode_type[0x86dd] = function(f, data, at)
 	if #data < at + 39 then
 		return
 	end
-	f.ip = { version = 6, src = core.ip_format(data:sub(at + 8, at + 23)), dst = core.ip_format(data:sub(at + 24, at + 39)),
-		protocol = data:byte(at + 6), ttl = data:byte(at + 7) }
+	f.ip = { version = 6, src = core.ip_format(data:sub(at + 8, at + 23)),
+		dst = core.ip_format(data:sub(at + 24, at + 39)), protocol = data:byte(at + 6), ttl = data:byte(at + 7) }
 	f.ip_end = at + 39 + unsigned(data, at + 4, 2)
 	local decode = decode_payload[f.ip.protocol]
 	if decode then
@@ -96,8 +97,8 @@ decode_type[0x0806] = function(f, data, at)
 	if #data < at + 27 then
 		return
 	end
-	f.arp = { op = unsigned(data, at + 6, 2) == 1 and "request" or "reply", src = core.ip_format(data:sub(at + 14, at + 17)),
-		dst = core.ip_format(data:sub(at + 24, at + 27)) }
+	f.arp = { op = unsigned(data, at + 6, 2) == 1 and "request" or "reply",
+		src = core.ip_format(data:sub(at + 14, at + 17)), dst = core.ip_format(data:sub(at + 24, at + 27)) }
 end
 
 local function decode_frame(f)

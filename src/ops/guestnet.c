@@ -1,6 +1,6 @@
 /*
- * What a guest is told of its networks: kept here, and said again whenever its agent answers anew, after a boot, a reset,
- * a reboot of its own.
+ * What a guest is told of its networks: kept here, and said again whenever its agent answers anew, after a boot,
+ * a reset, a reboot of its own.
  *
  * lua/bridge.lua decides what; a running guest is asked from there when something changes.
  */
@@ -108,8 +108,8 @@ static void settle(struct guestnet *g)
 		LIST_REMOVE(w, entry);
 		w->net = NULL;
 		if (err_is_set(&g->err))
-			wait_fail(&w->wait, g->err.code, "vm `%s`: setting up its networks: %s", vm_name(w->vm),
-				g->err.msg);
+			wait_fail(&w->wait, g->err.code, "vm `%s`: setting up its networks: %s",
+				vm_name(w->vm), g->err.msg);
 		else
 			wait_finish(&w->wait);
 	}
@@ -211,7 +211,9 @@ static int core_vm_is_booting(lua_State *L)
 
 static void settle_describe(struct wait *wait, char *buf, size_t size)
 {
-	snprintf(buf, size, "vm \"%s\": its networks to be set up", vm_name(((struct settle_wait *)wait)->vm));
+	struct settle_wait *w = (struct settle_wait *)wait;
+
+	snprintf(buf, size, "vm \"%s\": its networks to be set up", vm_name(w->vm));
 }
 
 static void settle_release(struct wait *wait)

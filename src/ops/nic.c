@@ -1,8 +1,8 @@
 /*
  * Nic: a guest's network card on a bridge, what lua/nic.lua builds on.
  *
- * It is a port of the bridge on one side and a card of the VM on the other. Whatever ends it, the guest's scope, the
- * bridge, a detach, comes to card_remove.
+ * It is a port of the bridge on one side and a card of the VM on the other. Whatever ends it, the guest's scope,
+ * the bridge, a detach, comes to card_remove.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -68,8 +68,8 @@ static void parse_mac(lua_State *L, int arg, uint8_t mac[6])
 {
 	unsigned v[6];
 
-	INVARIANT(sscanf(luaL_checkstring(L, arg), "%2x:%2x:%2x:%2x:%2x:%2x", &v[0], &v[1], &v[2], &v[3], &v[4],
-		&v[5]) == 6);
+	INVARIANT(sscanf(luaL_checkstring(L, arg), "%2x:%2x:%2x:%2x:%2x:%2x", &v[0], &v[1], &v[2], &v[3],
+		&v[4], &v[5]) == 6);
 	for (unsigned i = 0; i < 6; i++)
 		mac[i] = (uint8_t)v[i];
 }
@@ -311,7 +311,8 @@ static int op_set_link(lua_State *L)
 	struct net_wait *w;
 
 	if (c->linker || c->adder)
-		lua_raise(L, "bridge `%s`: vm `%s`: another task is changing this card", c->bridge->name, vm_name(c->vm));
+		lua_raise(L, "bridge `%s`: vm `%s`: another task is changing this card", c->bridge->name,
+			vm_name(c->vm));
 	w = start(L, c, up ? "reconnect" : "disconnect");
 	c->linker = w;
 	vm_nic_set_link(c->nic, up, link_cb, c);

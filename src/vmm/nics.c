@@ -1,9 +1,9 @@
 /*
- * The network cards of a VM: on the command line of its next QEMU, plugged into a running one, taken out again.
+ * The network cards of a VM: on the command line of its next QEMU, plugged into a running one, taken out.
  *
- * A card is there over all power-ons. What it is connected to is not known here: the layer above gives a descriptor
- * for each QEMU. Plugging is a chain of QMP commands, getfd, netdev_add, device_add; taking out is device_del, then the
- * event that the guest has let go of it, then netdev_del.
+ * A card is there over all power-ons. What it is connected to is not known here: the layer above gives a
+ * descriptor for each QEMU. Plugging is a chain of QMP commands, getfd, netdev_add, device_add; taking out is
+ * device_del, then the event that the guest has let go of it, then netdev_del.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -141,8 +141,8 @@ static int choose_slot(struct nics *s, int wanted, struct err *e)
 	return err_set(e, ENOSPC, "it has %d network cards already, which is all a VM takes", VM_NICS);
 }
 
-struct vm_nic *vm_nic_new(struct vm *vm, int slot, const uint8_t mac[6], const char *bridge, const struct nic_ops *ops,
-	void *arg, struct err *e)
+struct vm_nic *vm_nic_new(struct vm *vm, int slot, const uint8_t mac[6], const char *bridge,
+	const struct nic_ops *ops, void *arg, struct err *e)
 {
 	struct nics *s = vm_nics(vm);
 	struct vm_nic *n, *after = NULL, *other;
@@ -302,8 +302,8 @@ static void add_netdev(struct vm_nic *n)
 	char name[16];
 
 	snprintf(name, sizeof(name), "net%u", n->slot);
-	n->call = qmp_execute_fd(n->nics->qmp, "getfd", json_pack("{s:s}", "fdname", name), n->ops->fd(n->arg),
-		getfd_cb, n);
+	n->call = qmp_execute_fd(n->nics->qmp, "getfd", json_pack("{s:s}", "fdname", name),
+		n->ops->fd(n->arg), getfd_cb, n);
 }
 
 void vm_nic_ready(struct vm_nic *n, const struct err *e)
@@ -368,7 +368,8 @@ static struct qmp_call *send_link(struct vm_nic *n, qmp_fn *cb)
 	char id[16];
 
 	snprintf(id, sizeof(id), "eth%u", n->slot);
-	return qmp_execute(n->nics->qmp, "set_link", json_pack("{s:s, s:b}", "name", id, "up", !n->down), cb, n);
+	return qmp_execute(n->nics->qmp, "set_link", json_pack("{s:s, s:b}", "name", id, "up", !n->down),
+		cb, n);
 }
 
 static void given(struct vm_nic *n)
@@ -404,7 +405,7 @@ void nics_over(struct nics *s, const struct err *why)
 		timer_stop(&n->limit);
 		n->present = false;
 		if (n->doing == UNPLUGGING || n->doing == LINKING)
-			finish_later(n);	/* it is out with the machine; a link is set at the next start */
+			finish_later(n);	/* out with the machine; a link is set at the next start */
 		else if (n->doing == PLUGGING) {
 			err_copy(&n->result, why);
 			finish_later(n);
@@ -424,8 +425,8 @@ void vm_nic_plug(struct vm_nic *n, vm_done_fn *cb, void *arg)
 		return;
 	}
 	if (!qemu_can_plug(s->profile, s->options)) {
-		err_set(&n->result, ENOTSUP, "machine `%s` takes no network card while it runs: attach it before boot",
-			qemu_machine(s->profile, s->options));
+		err_set(&n->result, ENOTSUP, "machine `%s` takes no network card while it runs: attach it "
+			"before boot", qemu_machine(s->profile, s->options));
 		finish_later(n);
 		return;
 	}
@@ -524,7 +525,7 @@ void vm_nic_free(struct vm_nic *n, bool at_once, vm_done_fn *cb, void *arg)
 		finish_later(n);
 		return;
 	}
-	/* A chain that was cut off may have come to any point. What is not there is refused, which is fine. */
+	/* A chain that was cut off may have come to any point. What is not there is refused: fine. */
 	unplug(n);
 }
 
@@ -571,8 +572,8 @@ static void unplug_limit_cb(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	qmp_cancel(n->call);
 	del_netdev(n);
-	err_set(&e, ETIMEDOUT, "the guest has not let go of its card eth%u for %d s (has its kernel PCI hot-plug?)", n->slot,
-		(int)(UNPLUG_NS / 1000000000));
+	err_set(&e, ETIMEDOUT, "the guest has not let go of its card eth%u for %d s (has its kernel PCI "
+		"hot-plug?)", n->slot, (int)(UNPLUG_NS / 1000000000));
 	answer(n, &e);
 	err_release(&e);
 }

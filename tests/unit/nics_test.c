@@ -75,7 +75,8 @@ static void command_cb(struct bufferevent *bev, void *arg)
 		if (command) {
 			if (strcmp(command, "qmp_capabilities") != 0)
 				note("%s", command);
-			answer(json_integer_value(json_object_get(o, "id")), command, json_object_get(o, "arguments"));
+			answer(json_integer_value(json_object_get(o, "id")), command,
+				json_object_get(o, "arguments"));
 		}
 		json_decref(o);
 		free(line);
