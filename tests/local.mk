@@ -32,6 +32,8 @@ UNIT_TESTS = \
 	tests/unit/framework_test \
 	tests/unit/helper_test \
 	tests/unit/hostile_test \
+	tests/unit/image_test \
+	tests/unit/incoming_test \
 	tests/unit/json_test \
 	tests/unit/loop_test \
 	tests/unit/modules_test \
@@ -53,6 +55,7 @@ UNIT_TESTS = \
 	tests/unit/result_test \
 	tests/unit/router_test \
 	tests/unit/runner_test \
+	tests/unit/save_test \
 	tests/unit/scan_test \
 	tests/unit/scope_test \
 	tests/unit/store_test \

@@ -13,7 +13,34 @@ struct fake_qmp {
 	struct bufferevent *bev;
 	size_t commands;
 	json_int_t held;
+	struct { const char *command, *answer; } on[16];
+	void (*watch)(void *arg, const char *command, const json_t *args);
+	void *watch_arg;
 };
+
+void fake_qmp_on(struct fake_qmp *s, const char *command, const char *answer)
+{
+	size_t i = 0;
+
+	while (s->on[i].command && strcmp(s->on[i].command, command) != 0)
+		i++;
+	INVARIANT(i < 16);
+	s->on[i].command = command;
+	s->on[i].answer = answer;
+}
+
+void fake_qmp_watch(struct fake_qmp *s, void (*fn)(void *arg, const char *command, const json_t *args), void *arg)
+{
+	s->watch = fn;
+	s->watch_arg = arg;
+}
+
+void fake_qmp_hang_up(struct fake_qmp *s)
+{
+	if (s->bev)
+		bufferevent_free(s->bev);
+	s->bev = NULL;
+}
 
 void fake_qmp_send(struct fake_qmp *s, const char *text)
 {
@@ -31,15 +58,32 @@ static void answer(struct fake_qmp *s, json_int_t id, json_t *result)
 	json_decref(o);
 }
 
-static void execute(struct fake_qmp *s, const char *name, json_int_t id, json_t *args)
+static const char *scripted(const struct fake_qmp *s, const char *name)
 {
+	for (size_t i = 0; i < 16 && s->on[i].command; i++)
+		if (strcmp(s->on[i].command, name) == 0)
+			return s->on[i].answer;
+	return name;
+}
+
+static void execute(struct fake_qmp *s, const char *command, json_int_t id, json_t *args)
+{
+	const char *name = scripted(s, command);
+
+	if (s->watch)
+		s->watch(s->watch_arg, command, args);
+	if (!s->bev)
+		return;
+	if (*name == '{') {
+		answer(s, id, json_loads(name, 0, NULL));
+		return;
+	}
 	if (strcmp(name, "hold") == 0) {
 		s->held = id;
 	} else if (strcmp(name, "garbage") == 0) {
 		fake_qmp_send(s, "what?\n");
 	} else if (strcmp(name, "hang-up") == 0) {
-		bufferevent_free(s->bev);
-		s->bev = NULL;
+		fake_qmp_hang_up(s);
 	} else if (strcmp(name, "fail") == 0) {
 		char *text = xasprintf("{\"error\": {\"class\": \"DeviceNotFound\", "
 			"\"desc\": \"no such device\"}, \"id\": %lld}\n", (long long)id);
