@@ -5,14 +5,16 @@ local core = ...
 local lab_of = core.lab
 local raise = core.raise
 local KNOWN = { name = true, scope = true }
-local held = setmetatable({}, { __mode = "k" })	-- entry of each VM and lab that was made of one: in use as long as it is
+-- The entry of each VM and lab that was made of one: in use as long as it is.
+local held = setmetatable({}, { __mode = "k" })
 
 local function check_arguments(what, path, options, ...)
 	local signature = ("provium:%s(path [, {name=, scope=}])"):format(what)
 	if type(path) ~= "string" then
 		raise(("expected %s, got a %s as path"):format(signature, type(path)))
 	elseif path == "" or path:sub(1, 1) == "/" or ("/" .. path .. "/"):find("/%.%.?/") then
-		raise(("%s: bad path `%s`: the fixture's file below a test root, without .fixture.lua"):format(what, path))
+		raise(("%s: bad path `%s`: the fixture's file below a test root, without .fixture.lua"):format(what,
+			path))
 	elseif options ~= nil and type(options) ~= "table" then
 		raise(("expected %s, got a %s as options"):format(signature, type(options)))
 	elseif select("#", ...) > 0 then
@@ -68,8 +70,8 @@ local function with_entry(what, path, want_lab, use)
 		local entry = core.fixture_get(path)
 		local dir, is_lab = core.fixture_entry(entry)
 		if is_lab ~= want_lab then
-			raise(("%s: fixture `%s` is a %s; use provium:%s"):format(what, path, is_lab and "lab's" or "VM's",
-				is_lab and "lab_fixture" or "vm_fixture"))
+			raise(("%s: fixture `%s` is a %s; use provium:%s"):format(what, path,
+				is_lab and "lab's" or "VM's", is_lab and "lab_fixture" or "vm_fixture"))
 		end
 		local result
 		result, why = use(dir)

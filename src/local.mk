@@ -176,6 +176,8 @@ libprovium_a_SOURCES = \
 	src/run/scan.c \
 	src/run/scan.h \
 	src/run/session.c \
+	src/run/supply.c \
+	src/run/supply.h \
 	src/run/testfile.c \
 	src/run/testfile.h \
 	src/store/cache.c \

@@ -31,7 +31,8 @@ static int op_fixture_get(lua_State *L)
 	struct fixture_wait *w;
 
 	if (vmm_kind(f->env->vmm) == VMM_LOCAL)
-		return lua_raise(L, "fixture `%s`: not supported by --vmm local: there is no machine to restore", name);
+		return lua_raise(L, "fixture `%s`: not supported by --vmm local: there is no machine to restore",
+			name);
 	w = wait_new(L, &fixture_kind, sizeof(*w));
 	w->file = f;
 	w->name = xstrdup(name);

@@ -12,7 +12,7 @@
 #include "vmm/vmm.h"
 
 struct lease;			/* a share of the pool: src/run/pool.c */
-struct fixture_wish;		/* a fixture asked for: src/run/testfile.c */
+struct fixture_wish;		/* a fixture asked for: src/run/supply.c */
 struct vm_start;		/* a boot that may come from the cache: there, too */
 
 /* What the layer above provides to the Lua face. Filled and owned by src/run/testfile.c. */

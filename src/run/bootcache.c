@@ -1,9 +1,9 @@
 /*
  * The boot cache.
  *
- * The first boot of a configuration is an ordinary one, and then the VM is saved, straight into the cache; boots of the
- * same configuration wait for that and restore. Nothing here can make a boot fail that would work without: what goes
- * wrong with the cache costs its advantage.
+ * The first boot of a configuration is an ordinary one, and then the VM is saved, straight into the cache;
+ * boots of the same configuration wait for that and restore. Nothing here can make a boot fail that would
+ * work without: what goes wrong with the cache costs its advantage.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -151,7 +151,8 @@ static void key_cb(void *arg, const char *key, const struct err *e)
 
 /* ---- an entry is there ---- */
 
-/* The entry is of no use: the next one who asks makes it anew; when that was us already, the cache is left alone. */
+/* The entry is of no use: the next one who asks makes it anew; when that was us already, the cache is left
+ * alone. */
 static void entry_is_bad(struct cached_boot *b, const struct err *e)
 {
 	char *what = xasprintf("a boot of profile `%s`", vm_profile(b->vm)->name);
@@ -170,7 +171,8 @@ static void entry_is_bad(struct cached_boot *b, const struct err *e)
 static void restore(struct cached_boot *b)
 {
 	struct vm_restore_options o = {
-		.profile = vm_profile(b->vm), .has_time = b->options->has_initial_time, .time = b->options->initial_time,
+		.profile = vm_profile(b->vm), .has_time = b->options->has_initial_time,
+		.time = b->options->initial_time,
 	};
 	struct err e = ERR_INIT;
 	struct vm_image *i = vm_image_open(b->session->vmm, cache_hold_dir(b->hold), &e);

@@ -1,9 +1,9 @@
 /*
  * A fixture's key.
  *
- * The sources are followed from the fixture: the modules it requires, the fixtures it restores, and theirs. What goes
- * in is flat and in the order of finding; a source's comments are part of it like the rest. Paths go in as written, so that
- * a tree that is moved keeps its keys.
+ * The sources are followed from the fixture: the modules it requires, the fixtures it restores, and theirs.
+ * What goes in is flat and in the order of finding; a source's comments are part of it like the rest. Paths
+ * go in as written, so that a tree that is moved keeps its keys.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -110,8 +110,8 @@ static int visit_fixture(struct visit *v, const char *name, struct err *e)
 	return r;
 }
 
-/* A module may hold functions that use a fixture and be required by that very fixture: only what a fixture itself
- * names is a circle. What a module only mentions need not be there either. */
+/* A module may hold functions that use a fixture and be required by that very fixture: only what a fixture
+ * itself names is a circle. What a module only mentions need not be there either. */
 static int visit_fixtures(struct visit *v, const struct names *fixtures, bool is_fixture, struct err *e)
 {
 	int r = 0;
@@ -143,14 +143,16 @@ static int visit_refs(struct visit *v, const struct refs *refs, bool is_fixture,
 	for (size_t i = 0; i < refs->host_files.n; i++)
 		key_job_file(v->job, "host file", refs->host_files.v[i]);
 	for (size_t i = 0; r == 0 && i < refs->modules.n; i++)
-		r = visit_source(v, "module", refs->modules.v[i], refs_find_module(roots, refs->modules.v[i]), false, e);
+		r = visit_source(v, "module", refs->modules.v[i], refs_find_module(roots, refs->modules.v[i]), false,
+			e);
 	for (size_t i = 0; r == 0 && i < refs->files.n; i++)
 		r = visit_source(v, "file", refs->files.v[i], refs_find_file(roots, refs->files.v[i]), false, e);
 	return r;
 }
 
 /* Takes path, which may be NULL: a module of the system, or one that is not there. */
-static int visit_source(struct visit *v, const char *label, const char *name, char *path, bool is_fixture, struct err *e)
+static int visit_source(struct visit *v, const char *label, const char *name, char *path, bool is_fixture,
+	struct err *e)
 {
 	struct refs refs = { 0 };
 	int r = 0;
@@ -180,8 +182,8 @@ static void add_profiles(struct visit *v)
 			key_job_profile(v->job, config_profile(v->config, *known), NULL);
 }
 
-struct key_job *fixture_key_new(const struct config *c, struct vmm *vmm, struct contents *contents, const char *name,
-	struct err *e)
+struct key_job *fixture_key_new(const struct config *c, struct vmm *vmm, struct contents *contents,
+	const char *name, struct err *e)
 {
 	struct visit v = { .config = c, .job = key_job_new(vmm, contents, "fixture") };
 

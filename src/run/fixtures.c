@@ -1,8 +1,9 @@
 /*
  * The fixtures of a run.
  *
- * A fixture's key is made once in a run. From then on the cache decides: whoever is first for a key builds, in a Lua state
- * of its own like a test file's; the snapshot is written into the cache's directory, and renamed when it is whole.
+ * A fixture's key is made once in a run. From then on the cache decides: whoever is first for a key builds,
+ * in a Lua state of its own like a test file's; the snapshot is written into the cache's directory, and
+ * renamed when it is whole.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -183,8 +184,8 @@ static void request_got_cb(void *arg, struct cache_hold *h, bool built, const st
 	r->got(r->arg, h, built, e);
 }
 
-/* Whether the build of `from` waits, directly or not, for `to`. A name can be computed: only the circles of literals are
- * known before. */
+/* Whether the build of `from` waits, directly or not, for `to`. A name can be computed: only the circles of
+ * literals are known before. */
 static bool waits_for(const struct fixture *from, const struct fixture *to)
 {
 	struct fixture *x;
@@ -214,7 +215,9 @@ static bool refuse_circle(struct fixture_request *r)
 
 static void ask_cache(struct fixture_request *r)
 {
-	r->ask = cache_get(r->fixture->fixtures->cache, r->fixture->key, &fixture_builder, r->fixture, request_got_cb, r);
+	struct fixture *x = r->fixture;
+
+	r->ask = cache_get(x->fixtures->cache, x->key, &fixture_builder, x, request_got_cb, r);
 }
 
 static void key_cb(void *arg, const char *key, const struct err *e)
@@ -297,7 +300,8 @@ void fixtures_evict(struct fixtures *f, const char *what, struct cache_hold *h, 
 {
 	(void)f;
 	if (cache_evict(h))
-		fprintf(stderr, "provium: the kept snapshot of %s cannot be restored and is made again: %s\n", what, why);
+		fprintf(stderr, "provium: the kept snapshot of %s cannot be restored and is made again: %s\n", what,
+			why);
 }
 
 /* ---- building ---- */
@@ -320,7 +324,8 @@ static void finish(struct fixture *x, const char *path, bool lab, const struct e
 	struct fixtures *f = x->fixtures;
 	struct cache_build *b = x->build;
 
-	log_debug("fixture", "built %s in %.3fs: %s", x->name, (double)(now_ns() - x->began_ns) / 1e9, e ? e->msg : path);
+	log_debug("fixture", "built %s in %.3fs: %s", x->name, (double)(now_ns() - x->began_ns) / 1e9,
+		e ? e->msg : path);
 	x->build = NULL;
 	f->building--;
 	cache_build_done(b, path, lab, x->name, e);
@@ -350,8 +355,8 @@ static void build(void *arg, struct cache_build *b)
 	x->snapshots = 0;
 	x->told_waiting = false;
 	x->fixtures->building++;
-	if (path && discover_files((const char *const[]){ path, NULL }, config_roots(s->config), FIXTURE_SUFFIX, &found,
-			&e) == 0 && found.n == 1) {
+	if (path && discover_files((const char *const[]){ path, NULL }, config_roots(s->config), FIXTURE_SUFFIX,
+			&found, &e) == 0 && found.n == 1) {
 		notice(x, "building", "");
 		x->run = testfile_start_fixture(s, found.v[0].path, found.v[0].shown, x, build_done_cb, x);
 	} else {

@@ -21,8 +21,8 @@ void fixtures_end(struct fixtures *f, void (*done)(void *arg), void *arg);
 struct cache *fixtures_cache(struct fixtures *f);
 struct contents *fixtures_contents(struct fixtures *f);
 
-/* Asks for a fixture by name; requester: the fixture whose build asks, NULL for others. got comes from the loop, once:
- * the entry is then the receiver's, or e says why there is none. */
+/* Asks for a fixture by name; requester: the fixture whose build asks, NULL for others. got comes from the
+ * loop, once: the entry is then the receiver's, or e says why there is none. */
 struct fixture_request *fixtures_get(struct fixtures *f, const char *name, struct fixture *requester,
 	void (*got)(void *arg, struct cache_hold *h, bool built, const struct err *e), void *arg);
 /* Withdraws, or frees after got. NULL is fine. */

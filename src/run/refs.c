@@ -1,8 +1,8 @@
 /*
  * What a Lua source names in literals, and where that is.
  *
- * Naming too many profiles costs a build that was not needed; naming too few boots something stale. So whatever
- * is not plainly a literal counts as "cannot be told".
+ * Naming too many profiles costs a build that was not needed; naming too few boots something stale. So
+ * whatever is not plainly a literal counts as "cannot be told".
  */
 #include <errno.h>
 #include <stdio.h>
@@ -162,7 +162,8 @@ static void look_at_reference(struct refs *r, const struct source *s, size_t i, 
 		r->unknown = true;
 }
 
-/* provium:vm(name, PROFILE), provium.create(PROFILE). A field that is indexed or assigned is no function of ours. */
+/* provium:vm(name, PROFILE), provium.create(PROFILE). A field that is indexed or assigned is no function of
+ * ours. */
 static void look_at_vm(struct refs *r, const struct source *s, size_t i, bool create)
 {
 	size_t arg = first_argument(s, i);

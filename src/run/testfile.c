@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "ops/ops.h"
-#include "run/bootcache.h"
+#include "run/supply.h"
 #include "run/testfile.h"
 
 static void main_done_cb(struct task *t, void *arg);
@@ -23,22 +23,13 @@ static const struct ops_env env_functions;
 #define CLEANUP_NS (10 * INT64_C(1000000000))
 #define INTERRUPT_CLEANUP_NS (2 * INT64_C(1000000000))
 
-/* An entry of the boot cache that a VM was restored from, and runs on. */
-struct vm_hold {
-	LIST_ENTRY(vm_hold) entry;
-	struct vm *vm;
-	struct cache_hold *hold;
-};
-
 /* Freed after done(). */
 struct testfile {
 	struct session *session;
 	struct state *state;
 	struct ops_env env;
 	struct pool_owner *owner;
-	struct fixture *fixture;	/* that it builds; NULL for test files */
-	unsigned wishes;		/* fixtures it waits for */
-	LIST_HEAD(, vm_hold) holds;
+	struct supply supply;
 	struct task *main, *cleanup;
 	struct file_result *result;
 	int64_t started_ns;
@@ -121,128 +112,36 @@ static void env_pool_wait(void *arg, bool waiting)
 		run_clock(arg);
 }
 
-/* ---- fixtures and snapshots ---- */
-
-/* A request of the Lua face. */
-struct fixture_wish {
-	struct testfile *file;
-	struct fixture_request *request;
-	void (*got)(void *garg, struct cache_hold *h, const struct err *e);
-	void *garg;
-};
+/* ---- what comes from the cache ---- */
 
 static char *env_snapshot_dir(void *arg, struct err *e)
 {
 	struct testfile *f = arg;
 
-	return fixture_snapshot_path(f->fixture, e);
-}
-
-static void wish_got_cb(void *arg, struct cache_hold *h, bool built, const struct err *e)
-{
-	struct fixture_wish *w = arg;
-
-	(void)built;
-	w->got(w->garg, h, e);
+	return fixture_snapshot_path(f->supply.fixture, e);
 }
 
 static struct fixture_wish *env_fixture_get(void *arg, const char *name,
 	void (*got)(void *garg, struct cache_hold *h, const struct err *e), void *garg)
 {
 	struct testfile *f = arg;
-	struct fixture_wish *w = xcalloc(1, sizeof(*w));
 
-	w->file = f;
-	w->got = got;
-	w->garg = garg;
-	w->request = fixtures_get(f->session->fixtures, name, f->fixture, wish_got_cb, w);
-	f->wishes++;
-	pool_set_depends(f->owner, true);
-	return w;
-}
-
-static void env_fixture_free(struct fixture_wish *w)
-{
-	fixture_request_free(w->request);
-	if (--w->file->wishes == 0)
-		pool_set_depends(w->file->owner, false);
-	free(w);
-}
-
-static bool env_fixture_stuck(const struct fixture_wish *w)
-{
-	return fixture_request_is_stuck(w->request);
+	return supply_fixture_get(&f->supply, name, got, garg);
 }
 
 static void env_fixture_bad(void *arg, const char *name, struct cache_hold *h, const char *why)
 {
 	struct testfile *f = arg;
-	char *what = xasprintf("fixture `%s`", name);
 
-	fixtures_evict(f->session->fixtures, what, h, why);
-	free(what);
-}
-
-/* ---- boots from the cache ---- */
-
-struct vm_start {
-	struct testfile *file;
-	struct vm *vm;
-	struct cached_boot *boot;
-	void (*done)(void *garg, const char *how, const struct err *e);
-	void *garg;
-};
-
-/* vm NULL: all of them. */
-static void drop_holds(struct testfile *f, const struct vm *vm)
-{
-	struct vm_hold *h, *next;
-
-	for (h = LIST_FIRST(&f->holds); h; h = next) {
-		next = LIST_NEXT(h, entry);
-		if (vm && h->vm != vm)
-			continue;
-		LIST_REMOVE(h, entry);
-		cache_hold_free(h->hold);
-		free(h);
-	}
-}
-
-static void started_cb(void *arg, const char *how, struct cache_hold *hold, const struct err *e)
-{
-	struct vm_start *s = arg;
-	struct vm_hold *h;
-
-	if (hold) {
-		h = xcalloc(1, sizeof(*h));
-		h->vm = s->vm;
-		h->hold = hold;
-		LIST_INSERT_HEAD(&s->file->holds, h, entry);
-	}
-	s->done(s->garg, how, e);
+	supply_fixture_bad(&f->supply, name, h, why);
 }
 
 static struct vm_start *env_boot_start(void *arg, struct vm *vm, const struct vm_options *o,
 	void (*done)(void *garg, const char *how, const struct err *e), void *garg)
 {
 	struct testfile *f = arg;
-	struct vm_start *s;
 
-	if (!f->session->fixtures || !boot_is_cached(vm, o))
-		return NULL;
-	s = xcalloc(1, sizeof(*s));
-	s->file = f;
-	s->vm = vm;
-	s->done = done;
-	s->garg = garg;
-	s->boot = cached_boot_start(f->session, vm, o, started_cb, s);
-	return s;
-}
-
-static void env_boot_free(struct vm_start *s)
-{
-	cached_boot_free(s->boot);
-	free(s);
+	return supply_boot_start(&f->supply, vm, o, done, garg);
 }
 
 static void env_vm_spawned(void *arg, struct vm *vm, uint64_t memory, const char *how, int64_t boot_ns)
@@ -258,7 +157,7 @@ static void env_vm_gone(void *arg, struct vm *vm)
 	struct testfile *f = arg;
 
 	log_debug("run", "%s: vm %s is gone: %s", f->result->path, vm_name(vm), vm_reason(vm));
-	drop_holds(f, vm);
+	supply_vm_gone(&f->supply, vm);
 }
 
 /* ---- reports of the framework ---- */
@@ -384,7 +283,7 @@ static bool owner_stuck(void *arg)
 
 bool testfile_is_stuck(struct testfile *f)
 {
-	return (pool_waits(f->owner) || f->wishes > 0) && task_status(f->main) == TASK_WAITING && owner_stuck(f);
+	return (pool_waits(f->owner) || f->supply.wishes > 0) && task_status(f->main) == TASK_WAITING && owner_stuck(f);
 }
 
 /* ---- its life ---- */
@@ -449,10 +348,10 @@ static struct testfile *start(struct session *s, const char *path, const char *s
 	f->arg = arg;
 	f->result = file_result_new(shown);
 	f->started_ns = now_ns();
-	f->fixture = fixture;
 	f->owner = pool_join(s->pool, shown, owner_stuck, f);
 	if (fixture)
 		pool_set_awaited(f->owner);
+	f->supply = (struct supply){ .session = s, .fixture = fixture, .owner = f->owner };
 	f->state = state_new(s->loop, STATE_MEMORY_CAP);
 	f->env = env_functions;
 	f->env.vmm = s->vmm;
@@ -484,8 +383,8 @@ struct testfile *testfile_start(struct session *s, const char *path, const char 
 	return start(s, path, shown, NULL, done, arg);
 }
 
-struct testfile *testfile_start_fixture(struct session *s, const char *path, const char *shown, struct fixture *fixture,
-	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg)
+struct testfile *testfile_start_fixture(struct session *s, const char *path, const char *shown,
+	struct fixture *fixture, void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg)
 {
 	return start(s, path, shown, fixture, done, arg);
 }
@@ -596,7 +495,7 @@ static void finish(void *arg)
 	task_unref(f->main);
 	task_unref(f->cleanup);
 	ops_close(f->state);
-	drop_holds(f, NULL);
+	supply_release(&f->supply);
 	pool_leave(f->owner);
 	f->result->duration_ns = now_ns() - f->started_ns;
 	f->done(f->arg, f, f->result);
@@ -614,11 +513,11 @@ static const struct ops_env env_functions = {
 	.report = env_report,
 	.pool_wait = env_pool_wait,
 	.fixture_get = env_fixture_get,
-	.fixture_free = env_fixture_free,
-	.fixture_stuck = env_fixture_stuck,
+	.fixture_free = supply_fixture_free,
+	.fixture_stuck = supply_fixture_stuck,
 	.fixture_bad = env_fixture_bad,
 	.boot_start = env_boot_start,
-	.boot_free = env_boot_free,
+	.boot_free = supply_boot_free,
 	.vm_spawned = env_vm_spawned,
 	.vm_gone = env_vm_gone,
 };

@@ -36,8 +36,8 @@ struct testfile;
 struct testfile *testfile_start(struct session *s, const char *path, const char *shown,
 	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg);
 /* The same for a fixture's file: its chunk must return a snapshot. */
-struct testfile *testfile_start_fixture(struct session *s, const char *path, const char *shown, struct fixture *fixture,
-	void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg);
+struct testfile *testfile_start_fixture(struct session *s, const char *path, const char *shown,
+	struct fixture *fixture, void (*done)(void *arg, struct testfile *f, struct file_result *r), void *arg);
 /* Whether nothing in it can go on before the pool grants it something. */
 bool testfile_is_stuck(struct testfile *f);
 /* Ends it early: tests are cancelled, everything is closed, done() still comes. */

@@ -1,9 +1,9 @@
 /*
  * The cache: who asks for an entry, who builds it, who waits for whom.
  *
- * Within the process all who want a key wait for one struct cache_build; between processes its lock file decides. A
- * lock that another process holds is waited for by a helper, which inherits the descriptor: the lock belongs to the open
- * file, so when the helper is through, this process has it.
+ * Within the process all who want a key wait for one struct cache_build; between processes its lock file
+ * decides. A lock that another process holds is waited for by a helper, which inherits the descriptor: the
+ * lock belongs to the open file, so when the helper is through, this process has it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -99,7 +99,8 @@ char *temp_path(const char *dir, const char *key)
 	return xasprintf("%s/%s" TEMP_MARK "%d-%u", dir, key, (int)getpid(), counter++);
 }
 
-/* Removals go on by themselves; cache_drain waits for them. What is killed before its end is swept at the next start. */
+/* Removals go on by themselves; cache_drain waits for them. What is killed before its end is swept at the
+ * next start. */
 static unsigned removals;
 static void (*drained)(void *arg);
 static void *drained_arg;
@@ -209,8 +210,9 @@ static struct cache_build *build_new(struct cache *c, const char *key)
 	return b;
 }
 
-struct cache_request *cache_get(struct cache *c, const char *key, const struct cache_builder *builder, void *builder_arg,
-	void (*cb)(void *arg, struct cache_hold *h, bool built, const struct err *e), void *arg)
+struct cache_request *cache_get(struct cache *c, const char *key, const struct cache_builder *builder,
+	void *builder_arg, void (*cb)(void *arg, struct cache_hold *h, bool built, const struct err *e),
+	void *arg)
 {
 	struct cache_request *r = xcalloc(1, sizeof(*r));
 	struct cache_build *b = find_build(c, key);

@@ -1,8 +1,9 @@
 /*
  * What files hold: hashes remembered by device, inode, size and mtime, made in a helper.
  *
- * The memory is a text file, one line "DEVICE INODE SIZE MTIME_NS SHA256" for each file, those used last at the end. The
- * helper verb `contents PATH...` answers with lines of the same form on descriptor 3, or "- REASON", one for each PATH.
+ * The memory is a text file, one line "DEVICE INODE SIZE MTIME_NS SHA256" for each file, those used last at
+ * the end. The helper verb `contents PATH...` answers with lines of the same form on descriptor 3, or "-
+ * REASON", one for each PATH.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -78,8 +79,8 @@ static long long mtime_ns(const struct stat *st)
 
 static bool parse_known(const char *line, struct known *k)
 {
-	return sscanf(line, "%llu %llu %llu %lld %64[0-9a-f]", &k->dev, &k->ino, &k->size, &k->mtime_ns, k->sha) == 5 &&
-		strlen(k->sha) == KEY_SIZE - 1;
+	return sscanf(line, "%llu %llu %llu %lld %64[0-9a-f]", &k->dev, &k->ino, &k->size, &k->mtime_ns,
+		k->sha) == 5 && strlen(k->sha) == KEY_SIZE - 1;
 }
 
 static bool same_file(const struct known *a, const struct known *b)
@@ -118,7 +119,8 @@ static void load(struct contents *c)
 	c->loaded = true;
 }
 
-/* What other processes have learnt meanwhile is kept. A memory that cannot be written costs time, nothing else. */
+/* What other processes have learnt meanwhile is kept. A memory that cannot be written costs time, nothing
+ * else. */
 static void save(struct contents *c, const struct known *news, size_t n)
 {
 	struct outfile *o;

@@ -1,8 +1,8 @@
 /*
  * The cache from outside: what is in it, what goes; the helper verbs that remove.
  *
- * Who takes an entry out of the cache holds the lock of its key, so that nobody builds it, and the exclusive lock of
- * its directory, so that nobody uses it; then a rename makes it disappear at once.
+ * Who takes an entry out of the cache holds the lock of its key, so that nobody builds it, and the exclusive
+ * lock of its directory, so that nobody uses it; then a rename makes it disappear at once.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -115,8 +115,9 @@ static void remove_tree(const char *path)
 /* KEY of "KEY.snap", "KEY.tmp-1-2", ...: what comes behind it, or NULL. */
 static const char *behind_key(const char *name)
 {
-	return strlen(name) >= KEY_SIZE && strspn(name, "0123456789abcdef") == KEY_SIZE - 1 && name[KEY_SIZE - 1] == '.' ?
-		name + KEY_SIZE - 1 : NULL;
+	bool has_key = strlen(name) >= KEY_SIZE && strspn(name, "0123456789abcdef") == KEY_SIZE - 1;
+
+	return has_key && name[KEY_SIZE - 1] == '.' ? name + KEY_SIZE - 1 : NULL;
 }
 
 static char *read_origin(const char *path)
@@ -332,7 +333,8 @@ int verb_sweep(int argc, char **argv, struct err *e)
 	r = read_entries(argv[1], &v, &n, e);
 	if (n > 0)
 		qsort(v, n, sizeof(*v), by_use);
-	/* Added up again each time: an entry's files may be another's, too. What could not be removed counts on. */
+	/* Added up again each time: an entry's files may be another's, too. What could not be removed counts
+	 * on. */
 	for (size_t i = 0; i < n && entries_bytes(v, n) > max; i++)
 		evict_entry(argv[1], &v[i]);
 	free_entries(v, n);

@@ -1,8 +1,8 @@
 /*
  * Entries in use: a shared lock on the entry's directory, one for all users in this process.
  *
- * The lock is of the directory itself, not of its name: an entry that is exchanged or evicted meanwhile stays whole
- * for who holds it.
+ * The lock is of the directory itself, not of its name: an entry that is exchanged or evicted meanwhile stays
+ * whole for who holds it.
  */
 #include <fcntl.h>
 #include <stdlib.h>

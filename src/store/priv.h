@@ -29,8 +29,8 @@ static inline const char *kind_suffix(bool lab)
 char *temp_path(const char *dir, const char *key);
 /* Removes trees in the background. */
 void remove_later(struct loop *l, const char *const *paths);
-/* Takes a lock without waiting: the open descriptor, or -1 when another has it or it cannot be had. A lock whose
- * file was removed meanwhile is taken anew. */
+/* Takes a lock without waiting: the open descriptor, or -1 when another has it or it cannot be had. A lock
+ * whose file was removed meanwhile is taken anew. */
 int lock_now(const char *path, int how);
 
 /* ---- entries in use (hold.c) ---- */

@@ -1,8 +1,8 @@
 /*
  * The store: keys, remembered hashes, and the cache with its builds, locks, users and eviction.
  *
- * The test program is its own helper: it is started again with --helper. Other processes are forked children that hold
- * the locks a builder or a user would hold.
+ * The test program is its own helper: it is started again with --helper. Other processes are forked children
+ * that hold the locks a builder or a user would hold.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -859,8 +859,8 @@ int main(int argc, char **argv)
 		CASE(test_nobody_wants_it), CASE(test_cancelled_for_good), CASE(test_killed_builder_is_replaced),
 		CASE(test_waiter_takes_what_another_built), CASE(test_cancelled_while_waiting_for_a_lock),
 		CASE(test_removed_lock_file), CASE(test_bad_entry), CASE(test_exchange),
-		CASE(test_least_recently_used_goes), CASE(test_shared_files_count_once), CASE(test_entry_in_use_stays), CASE(test_dead_builders_are_swept),
-		CASE(test_disk_full),
+		CASE(test_least_recently_used_goes), CASE(test_shared_files_count_once),
+		CASE(test_entry_in_use_stays), CASE(test_dead_builders_are_swept), CASE(test_disk_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
