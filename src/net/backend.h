@@ -24,6 +24,7 @@ struct net {
 	struct loop *loop;		/* borrowed */
 	struct net_bridges bridges;
 	TAILQ_HEAD(, net_reply) replies;	/* those not delivered yet */
+	bool closing;			/* net_free frees all of it: nothing need be taken apart */
 	struct kernel_net *kernel;	/* kernel backend's, NULL before its first bridge */
 	struct user_net *user;		/* user backend's, the same */
 };

@@ -246,7 +246,6 @@ void kernel_route(struct net_bridge *base_a, struct net_bridge *base_b, bool on,
 void gateway_free(struct kernel_bridge *b, struct kernel_op *op)
 {
 	struct kernel_port *p = b->gateway;
-	struct nlbuf msg = NLBUF_INIT;
 	struct kernel_route *route;
 
 	if (!p)
@@ -254,13 +253,15 @@ void gateway_free(struct kernel_bridge *b, struct kernel_op *op)
 	while ((route = find_route(b->k, b, NULL)))
 		drop_route(b->k, route);
 	uplink_leave(b, op);
-	gateway_sync(b->k, op);
 	b->gateway = NULL;
 	kernel_forget_port(p);
 	TAILQ_REMOVE(&b->ports, p, entry);
-	rules_forget(p, op);
-	shape_forget(p, op);
-	link_delete(&msg, p->index);
-	op_send(op, b->k->rt, &msg, NULL, "delete the gateway of bridge `%s`", b->base.name);
+	if (!b->base.net->closing) {
+		change_addresses(b, false, op);
+		gateway_sync(b->k, op);
+		rules_forget(p, op);
+		shape_forget(p, op);
+		kernel_discard(b->k, op, p->index);
+	}
 	kernel_port_release(p);
 }

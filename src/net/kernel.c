@@ -105,6 +105,22 @@ int kernel_new_index(struct kernel_net *k, char ifname[IFNAMSIZ], const char *pr
 	return index;
 }
 
+#define GONE 0x70726f76		/* the group of links that are discarded */
+#define MANY_GONE 64
+
+void kernel_discard(struct kernel_net *k, struct kernel_op *op, int index)
+{
+	struct nlbuf msg = NLBUF_INIT;
+
+	link_put_away(&msg, index, GONE);
+	op_send(op, k->rt, &msg, NULL, "put away a link");
+	if (++k->discarded < MANY_GONE)
+		return;
+	k->discarded = 0;
+	link_delete_group(&msg, GONE);
+	op_send(op, k->rt, &msg, NULL, "delete links that are not needed any more");
+}
+
 /* ---- bridges ---- */
 
 static void kernel_bridge_init(struct net_bridge *base, uint64_t seed, struct net_reply *r)
@@ -135,19 +151,16 @@ static void kernel_bridge_init(struct net_bridge *base, uint64_t seed, struct ne
 static void kernel_bridge_free(struct net_bridge *base)
 {
 	struct kernel_bridge *b = (struct kernel_bridge *)base;
-	struct nlbuf msg = NLBUF_INIT;
 	struct kernel_setting *s;
 	struct kernel_op *op;
 
 	if (b->k) {
 		op = op_begin(b->k, NULL);
 		gateway_free(b, op);
-		if (b->whole_ifb) {
-			link_delete(&msg, b->whole_ifb);
-			op_send(op, b->k->rt, &msg, NULL, "delete the queue of bridge `%s`", base->name);
-		}
-		link_delete(&msg, b->index);
-		op_send(op, b->k->rt, &msg, NULL, "delete bridge `%s`", base->name);
+		if (b->whole_ifb && !base->net->closing)
+			kernel_discard(b->k, op, b->whole_ifb);
+		if (!base->net->closing)
+			kernel_discard(b->k, op, b->index);
 		op_end(op);
 		TAILQ_REMOVE(&b->k->bridges, b, entry);
 	}

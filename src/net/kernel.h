@@ -36,6 +36,7 @@ struct kernel_net {
 	TAILQ_HEAD(, kernel_count) counts;
 	TAILQ_HEAD(, kernel_route) routes;
 	struct uplink *uplink;		/* NULL: no bridge has one */
+	unsigned discarded;		/* links that wait for their end: kernel_discard */
 	bool rules, copies, forwards;	/* tables that were made: rules.c twice, gateway.c */
 };
 
@@ -98,6 +99,9 @@ struct kernel_port {
 /* ---- kernel.c ---- */
 
 int kernel_new_index(struct kernel_net *k, char ifname[IFNAMSIZ], const char *prefix);
+/* The link is of no use any more, has no address, and nobody holds its other end. It goes later: with others like it,
+ * or with the namespace. To delete a link takes the kernel milliseconds in which it does nothing else for us. */
+void kernel_discard(struct kernel_net *k, struct kernel_op *op, int index);
 /* Takes the port out of the settings and blocks of its bridge. */
 void kernel_forget_port(struct kernel_port *p);
 /* The setting of exactly this pair, all zero when there is none. */

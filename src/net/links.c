@@ -98,6 +98,25 @@ void link_delete(struct nlbuf *b, int index)
 	nlbuf_end(b, begin_link(b, RTM_DELLINK, 0, index, &ifi));
 }
 
+void link_put_away(struct nlbuf *b, int index, uint32_t group)
+{
+	struct ifinfomsg *ifi;
+	struct nlmsghdr *h = begin_link(b, RTM_SETLINK, 0, index, &ifi);
+
+	ifi->ifi_change = IFF_UP;
+	mnl_attr_put_u32(h, IFLA_GROUP, group);
+	nlbuf_end(b, h);
+}
+
+void link_delete_group(struct nlbuf *b, uint32_t group)
+{
+	struct ifinfomsg *ifi;
+	struct nlmsghdr *h = begin_link(b, RTM_DELLINK, 0, 0, &ifi);
+
+	mnl_attr_put_u32(h, IFLA_GROUP, group);
+	nlbuf_end(b, h);
+}
+
 void link_get(struct nlbuf *b, int index)
 {
 	struct ifinfomsg *ifi;

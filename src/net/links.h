@@ -14,6 +14,9 @@ void link_new_ifb(struct nlbuf *b, int index, const char *name);
 /* Up, and a port of the bridge `master` (0: as it is). */
 void link_up(struct nlbuf *b, int index, int master);
 void link_delete(struct nlbuf *b, int index);
+/* Down, and into a group. The links of a group are deleted by one request, which takes hardly longer than one. */
+void link_put_away(struct nlbuf *b, int index, uint32_t group);
+void link_delete_group(struct nlbuf *b, uint32_t group);
 /* Asks for the link; the answer is one RTM_NEWLINK. */
 void link_get(struct nlbuf *b, int index);
 

@@ -123,6 +123,7 @@ void net_free(struct net *n)
 
 	if (!n)
 		return;
+	n->closing = true;
 	while ((b = TAILQ_FIRST(&n->bridges))) {
 		while ((p = TAILQ_FIRST(&b->ports)))
 			net_port_free(p);

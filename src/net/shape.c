@@ -330,10 +330,8 @@ void shape_forget(struct kernel_port *p, struct kernel_op *op)
 	struct kernel_port *t;
 	struct kernel_class *c;
 
-	if (p->from_ifb) {
-		link_delete(&msg, p->from_ifb);
-		op_send(op, b->k->rt, &msg, NULL, "delete the queue of `%s`", p->base.name);
-	}
+	if (p->from_ifb)
+		kernel_discard(b->k, op, p->from_ifb);
 	TAILQ_FOREACH(t, &b->ports, entry) {
 		c = class_of(t, p);
 		if (t == p || !c)

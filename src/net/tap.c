@@ -103,17 +103,18 @@ void kernel_port_free(struct net_port *base)
 {
 	struct kernel_port *p = (struct kernel_port *)base;
 	struct kernel_bridge *b = bridge_of(p);
-	struct nlbuf msg = NLBUF_INIT;
 	struct kernel_op *op;
 
 	if (p->index) {
-		kernel_forget_port(p);
-		op = op_begin(b->k, NULL);
 		TAILQ_REMOVE(&b->ports, p, entry);
+		kernel_forget_port(p);
+	}
+	if (p->index && !b->base.net->closing) {
+		kernel_port_given(base);
+		op = op_begin(b->k, NULL);
 		rules_forget(p, op);
 		shape_forget(p, op);
-		link_delete(&msg, p->index);
-		op_send(op, b->k->rt, &msg, NULL, "take `%s` off bridge `%s`", base->name, b->base.name);
+		kernel_discard(b->k, op, p->index);
 		op_end(op);
 	}
 	kernel_port_release(p);

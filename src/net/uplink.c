@@ -286,6 +286,7 @@ void uplink_leave(struct kernel_bridge *b, struct kernel_op *op)
 	netlink_forget(b->k->rt, u);
 	if (u->op)
 		op_release(u->op, NULL);
+	/* At once: as long as a hypervisor holds a TAP, the namespace is there. */
 	link_delete(&msg, u->index);
 	op_send(op, b->k->rt, &msg, NULL, "delete the uplink");
 	uplink_free(u);

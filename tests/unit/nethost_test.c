@@ -37,6 +37,7 @@
 struct world {
 	struct netrig r;
 	struct net_bridge *bridge[2];
+	struct net_port *port;		/* of the first guest */
 	struct netguest *guest[2];
 };
 
@@ -64,11 +65,15 @@ static void build_net(struct netrig *r, struct net_bridge **bridge, unsigned net
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
+	struct net_port *p;
 
 	netrig_open(&w->r);
 	for (unsigned i = 0; i < 2; i++) {
 		build_net(&w->r, &w->bridge[i], i + 1);
-		w->guest[i] = netguest_new(&w->r, netrig_port(&w->r, w->bridge[i], i + 1), i + 1, 2);
+		p = netrig_port(&w->r, w->bridge[i], i + 1);
+		w->guest[i] = netguest_new(&w->r, p, i + 1, 2);
+		if (i == 0)
+			w->port = p;
 	}
 	*state = w;
 	return 0;
@@ -162,6 +167,22 @@ static void a_gateway_changes_its_address(void **state)
 	netrig_ok(&w->r);
 	closed_port_answers(w, "10.0.1.77");
 	closed_port_answers(w, "fd00:1::77");
+}
+
+static void a_bridge_is_made_again(void **state)
+{
+	struct world *w = *state;
+
+	for (int i = 0; i < 3; i++) {
+		netguest_free(w->guest[0]);
+		net_port_free(w->port);
+		net_bridge_free(w->bridge[0]);
+		build_net(&w->r, &w->bridge[0], 1);
+		w->port = netrig_port(&w->r, w->bridge[0], 1);
+		w->guest[0] = netguest_new(&w->r, w->port, 1, 2);
+		closed_port_answers(w, "10.0.1.1");
+		closed_port_answers(w, "fd00:1::1");
+	}
 }
 
 static void loss_of_the_bridge_is_the_gateways_too(void **state)
@@ -515,6 +536,7 @@ int main(void)
 		T(the_gateway_answers),
 		T(the_gateway_says_nothing_unasked),
 		T(a_gateway_changes_its_address),
+		T(a_bridge_is_made_again),
 		T(loss_of_the_bridge_is_the_gateways_too),
 		T(only_routed_bridges_reach_one_another),
 		T(an_uplink_routes_no_bridges),

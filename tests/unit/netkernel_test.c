@@ -5,10 +5,13 @@
 #include "netrig.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "net/backend.h"
 
 /* ---- frames ---- */
 
@@ -70,6 +73,43 @@ static void ports_come_and_go(void **state)
 	w->fd[2] = net_port_fd(w->p[2]);
 	assert_true(netlan_passes(w, 2, 3));
 	assert_true(netlan_passes(w, 1, 2));
+}
+
+static int count_links(void *arg, struct err *e)
+{
+	struct if_nameindex *links = if_nameindex();
+	int n = 0;
+
+	(void)arg, (void)e;
+	while (links[n].if_index)
+		n++;
+	if_freenameindex(links);
+	return n;
+}
+
+/* Links that are put away are deleted by the dozen, and in between they are nobody's port any more. */
+static void ports_by_the_hundred(void **state)
+{
+	struct netlan *w = *state;
+	int held = -1;
+
+	for (int i = 0; i < 100; i++) {
+		struct net_port *p = netrig_port(&w->r, w->lan, 9);
+
+		if (i == 99)
+			held = dup(net_port_fd(p));
+		net_port_set_rate(p, i == 50 ? 1000000 : 0, netrig_done, &w->r);
+		netrig_ok(&w->r);
+		net_port_free(p);
+	}
+	assert_true(net_kernel_inside(w->lan, count_links, NULL, NULL) < 80);
+	assert_true(netlan_passes(w, 1, 2));
+	assert_true(netrig_send(w->fd[1], 1, 0, 5, 100));
+	assert_true(netrig_receive_within(&w->r, w->fd[2], NETLAN_LONG, NULL));
+	assert_true(netrig_receive_within(&w->r, w->fd[3], NETLAN_LONG, NULL));
+	assert_false(netrig_send(held, 9, 1, 6, 100));
+	assert_false(netrig_receive(w->fd[1], NULL, NULL));
+	close(held);
 }
 
 static void netdev_names_the_descriptor(void **state)
@@ -343,6 +383,7 @@ int main(void)
 		T(a_port_outlives_its_hypervisor),
 		T(a_port_that_is_held_cannot_be_renewed),
 		T(ports_come_and_go),
+		T(ports_by_the_hundred),
 		T(netdev_names_the_descriptor),
 		T(blocks_are_of_one_direction),
 		T(blocks_go_with_their_port),
