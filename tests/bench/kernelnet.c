@@ -176,6 +176,10 @@ static void costs(struct netlan *w)
 	netlan_impair(w, 0, 0, (struct net_impairment){ .rate_bps = UINT64_C(40000000000) });
 	got = throughput(w);
 	printf("kernelnet: and the queue of the bridge\t%.2f\tof that\n", got / bare);
+	netlan_impair(w, 0, 0, (struct net_impairment){ 0 });
+	netlan_impair(w, 1, 2, (struct net_impairment){ 0 });
+	net_set_blocks(w->lan, NULL, 0, netrig_done, &w->r);
+	netrig_ok(&w->r);
 }
 
 int main(int argc, char **argv)

@@ -1,11 +1,8 @@
 -- The kernel backend on a kernel that has everything, sch_netem among it: its unit tests in a guest with Debian's full
--- kernel. They need no guests of their own, so they take seconds.
+-- kernel. They need no guests of their own, so they take a minute or two (--include-slow --timeout 0).
 
 local outer = require("nested.outer")
-
--- The guest's kernel loads none by itself: it has no modprobe where the kernel looks for it.
-local MODULES = { "crc32c_generic", "tun", "bridge", "veth", "ifb", "sch_htb", "sch_tbf", "sch_netem", "sch_ingress", "cls_u32", "act_mirred",
-	"nf_tables", "nft_numgen", "nft_objref", "nft_dup_netdev", "nft_meta_bridge", "nft_ct", "nft_chain_nat", "nft_masq" }
+local modules = require("nested.netmodules")
 
 -- Where the unit tests were built: beside the program.
 local function unit_tests(t)
@@ -20,7 +17,7 @@ end
 
 test("the kernel backend with netem", { slow = true, timeout = "15m" }, function(t)
 	local dir = unit_tests(t)
-	local vm = outer.boot(MODULES)
+	local vm = outer.boot(modules)
 	for _, name in ipairs({ "netem_test", "netkernel_test", "nethost_test", "netlink_test" }) do
 		local r = outer.run(vm, ("exec '%s/%s'"):format(dir, name), "5m")
 		t:log(r.stdout .. r.stderr)
