@@ -22,9 +22,10 @@ static const struct wait_kind save_kind, remove_kind;
 struct save_wait {
 	struct wait wait;
 	struct vm *vm;
-	struct vm_saved saved;
+	struct vm_saved saved;		/* bytes is 0 until it is made */
+	struct loop *loop;
 	char *dir;
-	bool saving;
+	bool saving, handed_over;
 };
 
 struct remove_wait {
@@ -154,6 +155,7 @@ static int op_vm_save(lua_State *L)
 	core_vm_check_save(L);
 	w = wait_new(L, &save_kind, sizeof(*w));
 	w->vm = vm;
+	w->loop = state_loop(state_of(L));
 	w->dir = xstrdup(dir);
 	w->saving = true;
 	vm_save(vm, dir, &w->saved, saved_cb, w);
@@ -182,6 +184,7 @@ static int save_push(struct wait *wait, lua_State *L)
 {
 	struct save_wait *w = (struct save_wait *)wait;
 
+	w->handed_over = true;
 	lua_pushstring(L, w->dir);
 	lua_pushinteger(L, (lua_Integer)w->saved.bytes);
 	lua_pushnumber(L, (double)w->saved.pause_ns / 1e9);
@@ -202,9 +205,14 @@ static void save_describe(struct wait *wait, char *buf, size_t size)
 	snprintf(buf, size, "vm \"%s\": snapshot", vm_name(((struct save_wait *)wait)->vm));
 }
 
+/* A snapshot that was made in the last moment before its task was cancelled is nobody's. */
 static void save_release(struct wait *wait)
 {
-	free(((struct save_wait *)wait)->dir);
+	struct save_wait *w = (struct save_wait *)wait;
+
+	if (w->saved.bytes && !w->handed_over)
+		vm_image_remove(w->loop, w->dir, NULL, NULL);
+	free(w->dir);
 }
 
 /* ---- directories ---- */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "vmm/console.h"
@@ -26,6 +27,8 @@ static void stopped_cb(void *arg, const json_t *result, const struct err *e);
 static void state_cb(void *arg, const json_t *result, const struct err *e);
 static void copied_cb(void *arg, const struct err *e);
 static void continued_cb(void *arg, const json_t *result, const struct err *e);
+
+#define STATE_ROOM ((uint64_t)1 << 20)	/* more than the state of any guest's devices */
 
 /* One helper of a save: memory, or a disk. */
 struct part {
@@ -46,7 +49,7 @@ struct save {
 	int64_t stopped_ns;		/* when the guest stood still; 0: it does not because of us */
 	struct vm_saved saved;
 	struct err err;			/* the first that went wrong */
-	bool over;
+	bool named, over;
 };
 
 static void fail(struct save *s, const struct err *e)
@@ -134,6 +137,7 @@ static int complete(struct save *s, struct err *e)
 	count_bytes(s);
 	if (rename(s->temp, s->dir) < 0)
 		return err_set(e, errno, "cannot make `%s`: %s", s->dir, strerror(errno));
+	s->named = true;
 	return 0;
 }
 
@@ -174,6 +178,22 @@ static void check_written(struct save *s)
 		wrap_up(s);
 }
 
+/* QEMU does not say why it could not write. */
+static void fail_state(struct save *s, const struct err *e)
+{
+	struct err mine = ERR_INIT;
+	struct statvfs fs;
+
+	if (statvfs(s->temp, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < STATE_ROOM)
+		err_set(&mine, ENOSPC, "write `%s/state`: No space left on device: it needs up to %llu bytes, %llu are free; "
+			"make room there or point it elsewhere", s->temp, (unsigned long long)STATE_ROOM,
+			(unsigned long long)fs.f_bavail * fs.f_frsize);
+	else
+		err_copy(&mine, e);
+	fail(s, &mine);
+	err_release(&mine);
+}
+
 static void state_cb(void *arg, const json_t *result, const struct err *e)
 {
 	struct save *s = arg;
@@ -181,7 +201,7 @@ static void state_cb(void *arg, const json_t *result, const struct err *e)
 	(void)result;
 	s->state = NULL;
 	if (e)
-		fail(s, e);
+		fail_state(s, e);
 	check_written(s);
 }
 
@@ -404,7 +424,7 @@ void save_free(struct save *s)
 	if (!s->over && s->temp) {
 		if (s->stopped_ns && !s->cont)
 			qmp_execute(s->spec.qmp, "cont", NULL, NULL, NULL);
-		rundir_remove(s->temp);
+		rundir_remove(s->named ? s->dir : s->temp);
 	}
 	loop_defer(s->spec.loop, free_now, s);
 }
