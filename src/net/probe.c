@@ -114,6 +114,9 @@ static int try_all(void *arg, struct err *e)
 {
 	int rc = ask_netem(arg, e);
 
+	if (rc == -ENOENT || rc == -EOPNOTSUPP)
+		return err_set(e, rc, "this host's kernel has no sch_netem, which latency, jitter, reordering and corruption "
+			"need (`modprobe sch_netem`)");
 	if (!rc)
 		rc = try_links(e);
 	if (!rc)
