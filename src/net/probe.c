@@ -23,15 +23,22 @@
 #define PEER 4
 #define IFB 5
 
+static int try_bridge(void *arg, struct err *e)
+{
+	struct netlink_what bridge = { "make a bridge", "bridge" };
+	struct nlbuf b = NLBUF_INIT;
+
+	(void)arg;
+	link_new_bridge(&b, BRIDGE, "br");
+	return netlink_ask(NETLINK_ROUTE, &b, &bridge, NULL, NULL, e);
+}
+
 static int try_links(struct err *e)
 {
-	struct netlink_what bridge = { "make a bridge", "bridge" }, veth = { "make a veth pair", "veth" },
-		ifb = { "make an ifb", "ifb" };
+	struct netlink_what veth = { "make a veth pair", "veth" }, ifb = { "make an ifb", "ifb" };
 	struct nlbuf b = NLBUF_INIT;
-	int rc;
+	int rc = try_bridge(NULL, e);
 
-	link_new_bridge(&b, BRIDGE, "br");
-	rc = netlink_ask(NETLINK_ROUTE, &b, &bridge, NULL, NULL, e);
 	if (rc)
 		return rc;
 	link_new_veth(&b, VETH, "a", PEER, "b", -1, NULL);
@@ -142,7 +149,7 @@ bool kernel_has_netem(struct netns *ns)
 
 static int try_usable(struct err *e)
 {
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	struct netns *ns;
 
 	if (fd < 0)
@@ -151,8 +158,9 @@ static int try_usable(struct err *e)
 			errno == EACCES || errno == EPERM ? "run as root" : "`modprobe tun`");
 	close(fd);
 	ns = netns_new(e);
+	rc = ns ? netns_run(ns, try_bridge, NULL, e) : e->code;
 	netns_free(ns);
-	return ns ? 0 : e->code;
+	return rc;
 }
 
 int net_kernel_usable(struct err *e)
