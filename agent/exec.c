@@ -1,5 +1,5 @@
 /*
- * The requests that start and steer programs: exec, spawn, wait, signal, stdin, status, release.
+ * The requests that start and steer programs: exec, spawn, attach, wait, signal, stdin, status, release.
  */
 #include <errno.h>
 #include <signal.h>
@@ -69,6 +69,19 @@ static struct process *get(struct call *c)
 	uint32_t handle = (uint32_t)args_int(&c->args, "handle", 0, UINT32_MAX);
 
 	return call_refused(c) ? NULL : process_find(c, handle);
+}
+
+void op_attach(struct call *c)
+{
+	struct process *p = get(c);
+
+	if (!p)
+		return;
+	c->cbs = &spawn_cbs;
+	if (!process_attach(p, c)) {
+		c->cbs = NULL;
+		call_errno(c, EBUSY);
+	}
 }
 
 void op_wait(struct call *c)

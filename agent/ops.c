@@ -15,6 +15,7 @@ const struct op op_table[] = {
 	{.name = "read_mem", .start = op_read_mem},
 	{.name = "write_mem", .start = op_write_mem},
 	{.name = "spawn", .start = op_spawn, .no_batch = true},
+	{.name = "attach", .start = op_attach, .no_batch = true},
 	{.name = "wait", .start = op_wait},
 	{.name = "signal", .start = op_signal},
 	{.name = "stdin", .start = op_stdin},

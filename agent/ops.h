@@ -9,6 +9,7 @@
 /* exec.c */
 void op_exec(struct call *c);
 void op_spawn(struct call *c);
+void op_attach(struct call *c);
 void op_wait(struct call *c);
 void op_signal(struct call *c);
 void op_stdin(struct call *c);

@@ -184,7 +184,7 @@ int peers_spawn_worker(struct peers *ps, uint32_t *channel, pid_t *pid)
 
 static uint8_t streams_of(const uint8_t *p, size_t n)
 {
-	if (body_is_op(p, n, "spawn"))
+	if (body_is_op(p, n, "spawn") || body_is_op(p, n, "attach"))
 		return 1 << 1 | 1 << 2;
 	return body_is_op(p, n, "tail") ? 1 << 0 : 0;
 }

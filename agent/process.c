@@ -510,6 +510,23 @@ void process_call_unsubscribe(struct call *c)
 	call_end(c);
 }
 
+bool process_attach(struct process *p, struct call *c)
+{
+	if (p->call)
+		return false;
+	p->call = c;
+	c->state = p;
+	call_reply(c, 0);
+	call_reply_keep(c);
+	for (unsigned i = 0; i < 2; i++)
+		if (p->out[i].io.fd < 0)
+			call_send_end(c, i + 1);
+		else
+			ev_io_set(p->all->ev, &p->out[i].io, EPOLLIN);
+	check_done(p);
+	return true;
+}
+
 /* ---- by handle ---- */
 
 struct process *process_find(struct call *c, uint32_t handle)

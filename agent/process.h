@@ -38,6 +38,8 @@ void process_call_unsubscribe(struct call *c);
 struct process *process_find(struct call *c, uint32_t handle);
 void process_free(struct process *p);		/* kills it if it runs */
 bool process_running(const struct process *p);
+/* Its output goes to c from now on, which is replied and stays open. False when another call has it. */
+bool process_attach(struct process *p, struct call *c);
 int process_signal(struct process *p, int sig, bool group);	/* 0 or -errno */
 void process_write(struct process *p, struct call *c, const void *data, size_t n, bool eof);
 /* Packs status, code and signal: three pairs. */

@@ -47,6 +47,8 @@
  *             A program that cannot be executed is an error with its errno.
  *   spawn     like exec without timeout and stdin -> {handle, pid}   stdin is a pipe; events
  *             [1|2, bin|nil] go on under this id after the reply until both streams have ended
+ *   attach    {handle} -> {}           the output of a spawned process from now on, after a sync has ended the
+ *             spawn's: events as with spawn. EBUSY while another request has it
  *   wait      {handle} -> {status, code, signal, duration}           any number of times
  *   signal    {handle, signal, group?: bool} -> {}
  *   stdin     {handle, data: bin, eof?: bool} -> {written}           when all of it is written

@@ -21,7 +21,8 @@ static void timeout_cb(evutil_socket_t fd, short what, void *arg);
 static void linger_cb(evutil_socket_t fd, short what, void *arg);
 static void process_undo(struct undo *u);
 static const struct wait_kind spawn_kind, exit_kind;
-static const struct agent_events spawn_events, exit_events;
+static void attach_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
+static const struct agent_events spawn_events, attach_events, exit_events;
 static const struct stream_source output_source;
 static const char *const wait_keys[];
 
@@ -41,6 +42,7 @@ struct output {
 	size_t owed;			/* received and not yet credited */
 	struct stream *stream;		/* NULL until asked for, and after it is closed */
 	bool ended, taken;		/* taken: a stream had it, so wait() does not */
+	unsigned taken_era;
 };
 
 /* Belongs to its scope until it is closed; freed with its userdata. */
@@ -51,6 +53,7 @@ struct process {
 	char *text;
 	int64_t handle;
 	unsigned era;			/* of the guest, when it was started */
+	unsigned restores;		/* of its VM, when its output was last asked for */
 	unsigned exit_era, broken_era;	/* when that became known, */
 	const struct agent *broken_agent;	/* and on which connection; only compared */
 	pid_t pid;
@@ -262,6 +265,7 @@ static int op_run_async(lua_State *L)
 	*ud = w->p = p = xcalloc(1, sizeof(*p));
 	p->target = t;
 	p->era = vm_era(t->vm);
+	p->restores = vm_restores(t->vm);
 	p->loop = state_loop(state_of(L));
 	p->L = state_lua(state_of(L));
 	p->text = xstrdup(c.text);
@@ -319,9 +323,48 @@ static void spawn_describe(struct wait *wait, char *buf, size_t size)
 
 /* ---- restores ---- */
 
+/* What has come after the snapshot is dropped where it is looked at, by its marks. */
+static void output_again(struct output *o)
+{
+	if (o->taken && !vm_era_alive(o->process->target->vm, o->taken_era)) {
+		if (o->stream)
+			stream_close(o->stream);
+		o->stream = NULL;
+		o->taken = false;
+	}
+	o->owed = 0;
+	o->ended = false;
+}
+
+/* The connection that its output came by is gone with the former life: it is asked for on the new one. */
+static void listen_again(struct process *p)
+{
+	struct vm *vm = p->target->vm;
+	msgpack_sbuffer b;
+	msgpack_packer pk;
+
+	p->restores = vm_restores(vm);
+	output_again(&p->out[0]);
+	output_again(&p->out[1]);
+	agent_call_free(p->call);
+	msgpack_sbuffer_init(&b);
+	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 1);
+	pack_int(&pk, "handle", p->handle);
+	p->call = agent_call(vm_agent(vm), p->target->channel, "attach", &b, true, &attach_events, p);
+	msgpack_sbuffer_destroy(&b);
+}
+
+static void attach_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
+{
+	(void)o;
+	if (e)
+		spawn_broken_cb(arg, e);
+}
+
 /*
  * A restore takes back what has happened since the snapshot: a process that was there lives again, and its end was never
- * known. What it prints from then on nobody hears, because its streams ended with the connection.
+ * known. What it prints until somebody asks for it is lost.
  */
 static void catch_up(struct process *p)
 {
@@ -329,9 +372,14 @@ static void catch_up(struct process *p)
 
 	if (p->closed || target_gone(p->target, p->era))
 		return;
-	if (p->exited && !vm_era_alive(vm, p->exit_era))
+	if (p->exited && !vm_era_alive(vm, p->exit_era)) {
 		p->exited = p->timed_out = p->lingered = false;
-	if (p->broken.code && vm_agent(vm) && (p->broken_era != vm_era(vm) || p->broken_agent != vm_agent(vm))) {
+		timer_stop(&p->linger);
+	}
+	if (p->handle && p->restores != vm_restores(vm) && vm_state(vm) == VM_BOOTED && vm_agent(vm)) {
+		err_release(&p->broken);
+		listen_again(p);
+	} else if (p->broken.code && vm_agent(vm) && (p->broken_era != vm_era(vm) || p->broken_agent != vm_agent(vm))) {
 		err_release(&p->broken);
 		agent_call_free(p->call);
 		p->call = NULL;
@@ -639,8 +687,10 @@ static int process_stream(lua_State *L, int i)
 		o->stream = stream_new(L, &output_source, o, &target_mux(p->target)->open_streams);
 		stream_label(o->stream, "%s_stream() of `%s`", i == 0 ? "stdout" : "stderr", p->text);
 		o->taken = true;
+		o->taken_era = vm_era(p->target->vm);
 		stream_push(L, o->stream);
 		drop_undone(o);
+		o->nmarks = 0;
 		n = evbuffer_get_length(o->data);
 		/* The stream credits what it is fed; what was credited before it came is not its own. */
 		if (n)
@@ -694,6 +744,12 @@ static int process_tostring(lua_State *L)
 
 static const struct agent_events spawn_events = {
 	.reply = spawn_reply_cb,
+	.piece = spawn_piece_cb,
+	.broken = spawn_broken_cb,
+};
+
+static const struct agent_events attach_events = {
+	.reply = attach_reply_cb,
 	.piece = spawn_piece_cb,
 	.broken = spawn_broken_cb,
 };

@@ -528,6 +528,11 @@ const char *vm_era_began(const struct vm *vm)
 	return vm->eras.began;
 }
 
+unsigned vm_restores(const struct vm *vm)
+{
+	return vm->restores;
+}
+
 struct nics *vm_nics(struct vm *vm)
 {
 	return vm->nics;

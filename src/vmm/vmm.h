@@ -159,6 +159,8 @@ unsigned vm_era(const struct vm *vm);
 bool vm_era_alive(const struct vm *vm, unsigned era);
 /* How the current era began: "the VM was reset", "the guest rebooted", "the VM was booted again". */
 const char *vm_era_began(const struct vm *vm);
+/* How often it was restored. */
+unsigned vm_restores(const struct vm *vm);
 /* Forgets a pending callback of this pair; the operation itself goes on. */
 void vm_forget(struct vm *vm, vm_done_fn *cb, void *arg);
 

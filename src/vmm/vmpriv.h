@@ -35,6 +35,7 @@ struct vm {
 	const char *stage;
 	unsigned resets, resets_max;
 	struct eras eras;
+	unsigned restores;
 	bool resetting;			/* QEMU was told to, and has not done it yet */
 	int64_t booted_ns, timeout_ns;
 	struct event *boot_timer;

@@ -204,6 +204,7 @@ static void become(struct vm *vm, const struct image *i, const struct vm_restore
 	vm->own_disks = true;
 	vm->refresh_due = true;
 	eras_restore(&vm->eras, i->id);
+	vm->restores++;
 	image_unref(vm->image);
 	vm->image = image_ref(i);
 }

@@ -110,6 +110,40 @@ static void test_spawned_processes_outlive_sync(void **state)
 	expect(call(a, "wait", "{'handle':1}"), "ok {status:'exited',code:0,signal:0,duration:*}");
 }
 
+static void test_their_output_is_had_again(void **state)
+{
+	struct agent_rig *a = *state;
+	uint32_t id;
+
+	expect(call(a, "spawn", "{'argv':['cat']}"), "ok {handle:1,pid:*}");
+	expect(call(a, "attach", "{'handle':1}"), "error {errno:16,*");
+	agent_rig_sync(a);
+	id = agent_rig_request(a, WIRE_MAIN, "attach", "{'handle':1}");
+	expect(agent_rig_answer(a, id), "ok {}");
+	expect(call(a, "stdin", "{'handle':1,'data':'line'}"), "ok {written:4}");
+	assert_true(agent_rig_more(a, id, 1));
+	assert_string_equal(a->out[1].data, "line");
+	expect(call(a, "stdin", "{'handle':1,'data':'','eof':true}"), "ok {written:0}");
+	expect(call(a, "wait", "{'handle':1}"), "ok {status:'exited',*");
+	assert_false(agent_rig_more(a, id, 1));
+	assert_false(agent_rig_more(a, id, 2));
+	expect(call(a, "attach", "{'handle':2}"), "error {kind:'unknown_handle'*");
+}
+
+static void test_of_an_ended_one_only_the_end(void **state)
+{
+	struct agent_rig *a = *state;
+	uint32_t id;
+
+	expect(call(a, "spawn", "{'argv':['true']}"), "ok {handle:1,pid:*}");
+	agent_rig_sync(a);
+	expect(call(a, "wait", "{'handle':1}"), "ok {status:'exited',*");
+	id = agent_rig_request(a, WIRE_MAIN, "attach", "{'handle':1}");
+	expect(agent_rig_answer(a, id), "ok {}");
+	assert_false(agent_rig_more(a, id, 1));
+	assert_false(agent_rig_more(a, id, 2));
+}
+
 static void test_bad_requests_name_the_field(void **state)
 {
 	struct agent_rig *a = *state;
@@ -387,6 +421,8 @@ int main(void)
 		agent_case(test_garbage_is_explained_and_forgotten_at_sync),
 		agent_case(test_sync_within_a_frame),
 		agent_case(test_spawned_processes_outlive_sync),
+		agent_case(test_their_output_is_had_again),
+		agent_case(test_of_an_ended_one_only_the_end),
 		agent_case(test_bad_requests_name_the_field),
 		agent_case(test_exec),
 		agent_case(test_exec_surroundings),

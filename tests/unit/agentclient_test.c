@@ -753,7 +753,7 @@ static void events_need_a_call_with_streams(void **state)
 /* ---- ends ---- */
 
 static const char *const ops[] = {
-	"exec", "spawn", "wait", "signal", "stdin", "status", "release", "open", "read", "write", "pread",
+	"exec", "spawn", "attach", "wait", "signal", "stdin", "status", "release", "open", "read", "write", "pread",
 	"pwrite", "seek", "truncate", "sync", "close", "get_file", "put_file", "stat", "listdir", "mkdir",
 	"unlink", "rename", "chmod", "syscall", "ioctl", "read_mem", "write_mem", "clock_get", "clock_set",
 	"sleep", "net_configure", "net_names", "load_module", "tail", "unsubscribe", "batch",
@@ -762,7 +762,7 @@ static const char *const ops[] = {
 
 static bool op_keeps_open(const char *op)
 {
-	return strcmp(op, "spawn") == 0 || strcmp(op, "tail") == 0;
+	return strcmp(op, "spawn") == 0 || strcmp(op, "attach") == 0 || strcmp(op, "tail") == 0;
 }
 
 static void every_op_hears_that_its_peer_died(void **state)
