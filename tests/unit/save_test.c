@@ -119,6 +119,25 @@ static int setup(void **state)
 	return 0;
 }
 
+static void turn_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what, (void)arg;
+	loop_stop(loop);
+}
+
+/* Helpers that were ended are the loop's until they are reaped. */
+static void reap_helpers(void)
+{
+	struct event *timer = NULL;
+	siginfo_t info;
+
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+		timer_start(loop, &timer, 1000000, turn_cb, NULL);
+		loop_run(loop);
+	}
+	timer_stop(&timer);
+}
+
 static int teardown(void **state)
 {
 	char command[128];
@@ -127,12 +146,15 @@ static int teardown(void **state)
 	timer_stop(&guard);
 	save_free(save);
 	save = NULL;
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	reap_helpers();
 	qmp_free(qmp);
 	fake_qmp_free(server);
 	console_free(console);
 	loop_free(loop);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
 	err_release(&result);
 	free(snap);
 	snprintf(command, sizeof(command), "rm -rf %s/*", dir);
@@ -300,7 +322,7 @@ static void a_process_that_is_gone(void **state)
 	waitpid(pid, NULL, 0);
 	start(true, NULL, 0);
 	expect_failure("cannot read `/proc/");
-	start_process();
+	pid = 0;
 }
 
 static void a_directory_that_is_there(void **state)
