@@ -4,6 +4,15 @@ local waiting = {}
 
 local PAUSE, NANOSLEEP = 34, 35
 
+-- A FIFO that has both ends open in the main executor: readers wait for ever, and writers once it is full.
+local nfifos = 0
+local function fifo(vm)
+	nfifos = nfifos + 1
+	local path = "/tmp/fifo" .. nfifos
+	vm:run("mkfifo " .. path):assert_ok()
+	return path, vm:open_file(path, { read = true, write = true })
+end
+
 -- name -> function(vm) that prepares and returns the function that then waits for ever. on: what ends with it,
 -- "executor" when the main executor's death ends it, else "vm".
 waiting.ops = {
@@ -49,6 +58,23 @@ waiting.ops = {
 			s:drain(900)
 			error("drained: the guest's executor is gone, killed, reset", 0)	-- it does not raise at the end
 		end
+	end },
+	read_file = { on = "executor", start = function(vm)
+		local path = fifo(vm)
+		return function() return vm:read_file(path) end
+	end },
+	pull_file = { on = "executor", start = function(vm)
+		local path, name = fifo(vm), os.tmpname()
+		os.remove(name)		-- it appears only when it is whole, which is never
+		return function() return vm:pull_file(path, name) end
+	end },
+	write_file = { on = "executor", start = function(vm)
+		local path = fifo(vm)
+		return function() return vm:write_file(path, ("x"):rep(4194304)) end
+	end },
+	["file:read"] = { on = "executor", start = function(vm)
+		local _, file = fifo(vm)
+		return function() return file:read(1) end
 	end },
 	batch = { on = "executor", start = function(vm)
 		return function() return vm:batch(function(b) b:run("sleep 908") end) end
