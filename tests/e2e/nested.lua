@@ -14,6 +14,13 @@ end
 
 nested.shell = shell
 
+-- A new directory. Never "", which would be the root.
+function nested.directory()
+	local dir = shell("mktemp -d")
+	assert(dir:sub(1, 1) == "/", "mktemp -d has made no directory")
+	return dir
+end
+
 -- The program that runs this test, unless the environment names another.
 local binary = os.getenv("PROVIUM_BIN") or shell("readlink /proc/$PPID/exe")
 nested.binary = binary
@@ -62,7 +69,7 @@ function nested.wait_dead(pids, timeout)
 end
 
 local function make(t, files, toml)
-	local dir = shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	os.execute(("mkdir %s/tmp"):format(dir))
 	nested.write(dir .. "/provium.toml", toml)

@@ -58,7 +58,7 @@ end)
 
 test("cancelled transfers leave the connection in order", function(t)
 	local data = ("0123456789abcdef"):rep(2 * 1024 * 1024)	-- 32 MiB
-	local dir = nested.shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	nested.write(dir .. "/big", data)
 	vm:run("dd if=/dev/zero of=/tmp/zeros bs=1M count=32 2>/dev/null"):assert_ok()

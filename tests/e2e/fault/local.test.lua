@@ -69,7 +69,7 @@ test("the same as an ordinary user", function(t)
 		t:skip("only root can become another user")
 	end
 	-- A directory and programs that this user can reach, wherever ours are.
-	local dir = nested.shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	nested.write(dir .. "/x.test.lua", SUITE)
 	nested.write(dir .. "/provium.toml", '[provium]\nroots = ["."]\n' .. PROFILE)

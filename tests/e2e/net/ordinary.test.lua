@@ -21,7 +21,7 @@ memory  = "128M"
 
 -- A directory with programs and images that another user can reach, wherever ours are.
 local function suite(t, files)
-	local dir = nested.shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	nested.write(dir .. "/provium.toml", TOML)
 	for name, text in pairs(files) do

@@ -5,7 +5,7 @@ local places = require("snapshot.places")
 
 local MIB = 1048576
 
-local dir = nested.shell("mktemp -d")
+local dir = nested.directory()
 places.sh(("cd %s && truncate -s 4M user.img template.img && printf user >user.img && truncate -s 4M user.img "
 	.. "&& printf template >template.img && truncate -s 4M template.img"):format(dir))
 

@@ -19,7 +19,7 @@ local function fresh(name, fn)
 end
 
 local function directory(t)
-	local dir = nested.shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	return dir
 end

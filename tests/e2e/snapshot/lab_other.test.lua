@@ -6,7 +6,7 @@ local lab = provium:lab("net")
 local inner = lab:lab("inner")
 local a, b = lab:vm("a", "guest"), inner:vm("b", "kernel-only")
 local never = lab:vm("never", "guest")
-local home = nested.shell("mktemp -d")
+local home = nested.directory()
 local dir = home .. "/base.lab"
 
 co.all({ function() a:boot() end, function() b:boot() end })

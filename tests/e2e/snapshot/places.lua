@@ -6,7 +6,7 @@ local places = {}
 
 -- A new directory; t removes it at its end.
 function places.dir(t)
-	local dir = nested.shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	return dir
 end
