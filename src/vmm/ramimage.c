@@ -119,18 +119,46 @@ static int copy_shared(const char *dir, const struct stat *st, struct err *e)
 
 /* ---- a shared file: its copy brought up to date ---- */
 
-/* Copies the pages of a stretch that differ. Most do not, so a megabyte is compared first. */
-static int update_stretch(int fd, const char *path, const char *ram, const char *copy, off_t from, off_t to, size_t page,
+/* What is missing of n bytes is zero: the copy has holes. */
+static int read_copy(int fd, const char *path, char *buf, size_t n, off_t at, struct err *e)
+{
+	ssize_t got = 0;
+
+	for (size_t have = 0; have < n; have += (size_t)got) {
+		got = pread(fd, buf + have, n - have, at + (off_t)have);
+		if (got < 0 && errno == EINTR)
+			got = 0;
+		else if (got <= 0)
+			return err_set(e, got < 0 ? errno : EIO, "read `%s`: %s", path,
+				got < 0 ? strerror(errno) : "it is too short");
+	}
+	return 0;
+}
+
+static int write_page(int fd, const char *path, const char *data, size_t page, off_t at, struct err *e)
+{
+	ssize_t n = pwrite(fd, data, page, at);
+
+	if (n == (ssize_t)page)
+		return 0;
+	return err_set(e, n < 0 ? errno : ENOSPC, "write `%s`: %s", path, strerror(n < 0 ? errno : ENOSPC));
+}
+
+/* Copies the pages of a stretch that differ. Most do not, so a megabyte is compared first. The copy is read, not
+ * mapped: looking at a hole of a mapped file takes room on a tmpfs, and kills when there is none. */
+static int update_stretch(int fd, const char *path, const char *ram, char *buf, off_t from, off_t to, size_t page,
 	struct err *e)
 {
 	for (off_t end; from < to; from = end) {
 		end = to - from > (off_t)RUN_MAX ? from + (off_t)RUN_MAX : to;
-		if (memcmp(ram + from, copy + from, (size_t)(end - from)) == 0)
+		if (read_copy(fd, path, buf, (size_t)(end - from), from, e) < 0)
+			return e->code;
+		if (memcmp(ram + from, buf, (size_t)(end - from)) == 0)
 			continue;
 		for (off_t at = from; at < end; at += (off_t)page)
-			if (memcmp(ram + at, copy + at, page) != 0 &&
-			    pwrite(fd, ram + at, page, at) != (ssize_t)page)
-				return err_set(e, errno ? errno : EIO, "write `%s`: %s", path, strerror(errno));
+			if (memcmp(ram + at, buf + (at - from), page) != 0 &&
+			    write_page(fd, path, ram + at, page, at, e) < 0)
+				return e->code;
 	}
 	return 0;
 }
@@ -138,26 +166,23 @@ static int update_stretch(int fd, const char *path, const char *ram, const char 
 static int update_shared(const char *dir, const struct stat *st, struct err *e)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (size_t)st->st_size;
-	char *path = image_path(dir, "ram"), *ram = MAP_FAILED, *copy = MAP_FAILED;
+	char *path = image_path(dir, "ram"), *ram = MAP_FAILED, *buf = xmalloc(RUN_MAX);
 	int fd = open(path, O_RDWR | O_CLOEXEC), r = 0;
 	off_t data, hole = 0;
 
-	if (fd >= 0) {
+	if (fd >= 0)
 		ram = mmap(NULL, size, PROT_READ, MAP_SHARED, RAM_FD, 0);
-		copy = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	}
-	if (ram == MAP_FAILED || copy == MAP_FAILED)
+	if (ram == MAP_FAILED)
 		r = err_set(e, errno, "cannot look at `%s` again: %s", path, strerror(errno));
 	while (r == 0 && (data = lseek(RAM_FD, hole, SEEK_DATA)) >= 0) {
 		hole = lseek(RAM_FD, data, SEEK_HOLE);
-		r = update_stretch(fd, path, ram, copy, data, hole, page, e);
+		r = update_stretch(fd, path, ram, buf, data, hole, page, e);
 	}
 	if (ram != MAP_FAILED)
 		munmap(ram, size);
-	if (copy != MAP_FAILED)
-		munmap(copy, size);
 	if (fd >= 0)
 		close(fd);
+	free(buf);
 	free(path);
 	return r;
 }
