@@ -2,7 +2,7 @@
 
 TEST_TREES = \
 	fixtures \
-	tests/bench \
+	tests/bench/fairness \
 	tests/demo \
 	tests/e2e \
 	tests/fuzz/corpus \
@@ -10,7 +10,28 @@ TEST_TREES = \
 	tests/unit/data \
 	tests/unit/lua
 
-EXTRA_DIST += $(TEST_TREES)
+# One by one: of a whole directory `make dist` also takes what was compiled into it.
+BENCHES = \
+	tests/bench/bare.c \
+	tests/bench/bareinit.c \
+	tests/bench/barerestore.c \
+	tests/bench/bench.lua \
+	tests/bench/boot.test.lua \
+	tests/bench/bootcache.lua \
+	tests/bench/density.test.lua \
+	tests/bench/impair.test.lua \
+	tests/bench/latency.test.lua \
+	tests/bench/network.test.lua \
+	tests/bench/provium.toml \
+	tests/bench/qga.c \
+	tests/bench/reset.test.lua \
+	tests/bench/restore.test.lua \
+	tests/bench/run \
+	tests/bench/scale.lua \
+	tests/bench/syscalls.test.lua \
+	tests/bench/transfer.test.lua
+
+EXTRA_DIST += $(TEST_TREES) $(BENCHES)
 
 UNIT_TESTS = \
 	tests/unit/accel_test \
