@@ -48,19 +48,6 @@ static void fail(struct incoming *i, int code, const char *fmt, ...)
 	err_release(&e);
 }
 
-static int open_proc(pid_t pid, const char *what, int flags, struct err *e)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
-	fd = open(path, flags | O_CLOEXEC);
-	if (fd < 0)
-		err_set(e, errno, "cannot open `%s`: %s", path, strerror(errno));
-	return fd;
-}
-
-/* We may open QEMU's memory as its parent, and a helper could not everywhere: so it gets the open files. */
 static void apply_changes(struct incoming *i)
 {
 	char *file = image_path(i->spec.image->pub.dir, "changes"), ram[32];
@@ -69,9 +56,9 @@ static void apply_changes(struct incoming *i)
 	struct err e = ERR_INIT;
 
 	snprintf(ram, sizeof(ram), "fd/%d", i->spec.ram_fd);
-	fds[0].fd = open_proc(i->spec.pid, ram, O_RDONLY, &e);
-	fds[1].fd = open_proc(i->spec.pid, "mem", O_RDWR, &e);
-	fds[2].fd = open_proc(i->spec.pid, "maps", O_RDONLY, &e);
+	fds[0].fd = ram_open_proc(i->spec.pid, ram, O_RDONLY, &e);
+	fds[1].fd = ram_open_proc(i->spec.pid, "mem", O_RDWR, &e);
+	fds[2].fd = ram_open_proc(i->spec.pid, "maps", O_RDONLY, &e);
 	if (!err_is_set(&e))
 		i->helper = helper_start_fds(i->spec.loop, argv, fds, 3, applied_cb, i, &e);
 	if (!i->helper)

@@ -486,7 +486,7 @@ static struct save *qm_save(struct machine *m, const char *dir, struct image *im
 	void (*done)(void *arg, const struct vm_saved *s, const struct err *e), void *arg, struct err *e)
 {
 	struct qemu_machine *q = self(m);
-	struct save_spec s = { .loop = q->loop, .qmp = q->qmp, .pid = child_pid(q->child), .dir = dir,
+	struct save_spec s = { .loop = q->loop, .qmp = q->qmp, .pid = child_pid(q->child), .ram_fd = FD_RAM, .dir = dir,
 		.image = image, .private_ram = q->restored, .console = q->spec.console, .running = running,
 		.done = done, .arg = arg };
 

@@ -45,6 +45,18 @@ struct mappings {
 	size_t n;
 };
 
+int ram_open_proc(pid_t pid, const char *what, int flags, struct err *e)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		err_set(e, errno, "cannot open `%s`: %s", path, strerror(errno));
+	return fd;
+}
+
 /* ---- a shared file: copied without its zeros ---- */
 
 static bool is_zero(const char *p, size_t n)

@@ -26,6 +26,10 @@
 
 enum { RAM_FD = 3, RAM_MEM_FD = 4, RAM_PAGEMAP_FD = 5, RAM_MAPS_FD = 6, RAM_APPLY_MAPS_FD = 5 };
 
+/* Opens /proc/PID/WHAT of a QEMU of ours for a helper: we may as its parent, and a helper could not everywhere. -1 and
+ * *e on failure. */
+int ram_open_proc(pid_t pid, const char *what, int flags, struct err *e);
+
 int ram_save_verb(int argc, char **argv, struct err *e);
 int ram_update_verb(int argc, char **argv, struct err *e);
 int ram_apply_verb(int argc, char **argv, struct err *e);

@@ -217,32 +217,23 @@ static void copied_cb(void *arg, const struct err *e)
 
 /* ---- the guest stands still ---- */
 
-static int open_proc(pid_t pid, const char *what, int *fd, struct err *e)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
-	*fd = open(path, O_RDONLY | O_CLOEXEC);
-	return *fd < 0 ? err_set(e, errno, "cannot read `%s`: %s", path, strerror(errno)) : 0;
-}
-
 static struct helper *copy_ram(struct save *s, const char *verb, void (*cb)(void *arg, const struct err *e), void *arg,
 	struct err *e)
 {
 	const char *argv[] = { verb, s->temp, NULL };
 	struct child_fd fds[] = { { -1, RAM_FD }, { -1, RAM_MEM_FD }, { -1, RAM_PAGEMAP_FD }, { -1, RAM_MAPS_FD } };
-	static const char *const names[] = { "fd/3", "mem", "pagemap", "maps" };	/* 3: FD_RAM of machine.c */
-	size_t n = s->spec.private_ram ? 4 : 1, i;
+	char ram[32];
+	const char *const names[] = { ram, "mem", "pagemap", "maps" };
+	size_t n = s->spec.private_ram ? 4 : 1, opened = 0;
 	struct helper *h = NULL;
-	int r = 0;
 
-	for (i = 0; r == 0 && i < n; i++)
-		r = open_proc(s->spec.pid, names[i], &fds[i].fd, e);
-	if (r == 0)
+	snprintf(ram, sizeof(ram), "fd/%d", s->spec.ram_fd);
+	while (opened < n && (fds[opened].fd = ram_open_proc(s->spec.pid, names[opened], O_RDONLY, e)) >= 0)
+		opened++;
+	if (opened == n)
 		h = helper_start_fds(s->spec.loop, argv, fds, n, cb, arg, e);
-	for (i = 0; i < n; i++)
-		if (fds[i].fd >= 0)
-			close(fds[i].fd);
+	while (opened > 0)
+		close(fds[--opened].fd);
 	return h;
 }
 

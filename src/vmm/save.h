@@ -14,6 +14,7 @@ struct save_spec {
 	struct loop *loop;
 	struct qmp *qmp;
 	pid_t pid;			/* QEMU's */
+	int ram_fd;			/* its number for the guest's memory */
 	const char *dir;		/* must not exist */
 	/* What the snapshot says of the VM; its files are measured here. Owned by the save from now on. */
 	struct image *image;

@@ -192,8 +192,8 @@ static struct image *make_image(void)
 
 static void start(bool running, const struct qemu_disk *disks, size_t ndisks)
 {
-	struct save_spec s = { .loop = loop, .qmp = qmp, .pid = pid, .dir = snap, .image = make_image(), .disks = disks,
-		.ndisks = ndisks, .console = console, .running = running, .done = done_cb };
+	struct save_spec s = { .loop = loop, .qmp = qmp, .pid = pid, .ram_fd = 3, .dir = snap,
+		.image = make_image(), .disks = disks, .ndisks = ndisks, .console = console, .running = running, .done = done_cb };
 
 	save = save_start(&s, &result);
 }
@@ -321,7 +321,7 @@ static void a_process_that_is_gone(void **state)
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	start(true, NULL, 0);
-	expect_failure("cannot read `/proc/");
+	expect_failure("cannot open `/proc/");
 	pid = 0;
 }
 
