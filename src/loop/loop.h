@@ -89,6 +89,8 @@ int units_parse_size(const char *text, uint64_t *bytes, struct err *e);
 int units_size_from_number(double n, uint64_t *bytes, struct err *e);
 /* "1.5 GiB", "512 MiB". Returns buf. */
 const char *units_format_size(uint64_t bytes, char *buf, size_t size);
+/* 32 hexadecimal digits that nobody else has; malloc'ed. */
+char *units_new_id(void);
 /* The nearest of names (NULL-terminated) to word, or NULL when none is close: for "did you mean". */
 const char *nearest_name(const char *word, const char *const *names);
 

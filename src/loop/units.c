@@ -1,5 +1,5 @@
 /*
- * Durations, sizes and names as users write them.
+ * Durations, sizes and names as users write them, and names that nobody has.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <strings.h>
 
 #include "loop/loop.h"
@@ -245,3 +246,14 @@ static const struct quantity duration = {
 static const struct quantity size = {
 	"size", "bytes, or a number with K, M, G or T", size_units, true, 9223372036854775808.0
 };
+
+char *units_new_id(void)
+{
+	unsigned char raw[16];
+	char text[33];
+
+	INVARIANT(getrandom(raw, sizeof(raw), 0) == sizeof(raw));
+	for (size_t i = 0; i < sizeof(raw); i++)
+		snprintf(text + 2 * i, 3, "%02x", raw[i]);
+	return xstrdup(text);
+}

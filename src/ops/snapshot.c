@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -293,13 +292,10 @@ static int core_file_streams(lua_State *L)
 /* new_id() -> 32 hexadecimal digits that nobody else has */
 static int core_new_id(lua_State *L)
 {
-	unsigned char raw[16];
-	char text[33];
+	char *id = units_new_id();
 
-	INVARIANT(getrandom(raw, sizeof(raw), 0) == sizeof(raw));
-	for (size_t i = 0; i < sizeof(raw); i++)
-		snprintf(text + 2 * i, 3, "%02x", raw[i]);
-	lua_pushstring(L, text);
+	lua_pushstring(L, id);
+	free(id);
 	return 1;
 }
 

@@ -5,10 +5,8 @@
  * of it (refresh.c) before anybody else can ask it anything.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "vmm/console.h"
 #include "vmm/host.h"
@@ -21,17 +19,6 @@ static void saved_cb(void *arg, const struct vm_saved *s, const struct err *e);
 static void refreshed_cb(void *arg, const struct err *e);
 
 /* ---- saving ---- */
-
-static char *new_id(void)
-{
-	unsigned char raw[16];
-	char text[33];
-
-	INVARIANT(getrandom(raw, sizeof(raw), 0) == sizeof(raw));
-	for (size_t i = 0; i < sizeof(raw); i++)
-		snprintf(text + 2 * i, 3, "%02x", raw[i]);
-	return xstrdup(text);
-}
 
 static void describe_card(void *arg, const struct vm_nic_info *n)
 {
@@ -52,7 +39,7 @@ static struct image *describe(struct vm *vm)
 	const struct profile *p = vm->profile;
 	struct image *i = image_new();
 
-	i->id = new_id();
+	i->id = units_new_id();
 	i->pub.vm_name = xstrdup(vm->name);
 	i->pub.profile = xstrdup(p->name);
 	i->pub.qemu_version = xstrdup("");
