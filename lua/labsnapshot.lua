@@ -10,42 +10,8 @@ local raise = core.raise
 local lab_of = core.lab
 local json = core.json()
 
-local LabSnapshot = { __name = "LabSnapshot" }
-LabSnapshot.__index = LabSnapshot
-
-local function check(s, method)
-	if getmetatable(s) ~= LabSnapshot then
-		raise(("expected snapshot:%s() (a colon), got a %s"):format(method, type(s)))
-	end
-end
-
-function LabSnapshot.__tostring(s)
-	return ("LabSnapshot (%s, %s)"):format(s.lab, s.dir)
-end
-
-function LabSnapshot:path()
-	check(self, "path")
-	return self.dir
-end
-
-function LabSnapshot:size()
-	check(self, "size")
-	return core.snapshot_size(self.dir)
-end
-
-function LabSnapshot:delete()
-	check(self, "delete")
-	core.snapshot_remove(self.dir)
-end
-
-function LabSnapshot:stats()
-	check(self, "stats")
-	return { bytes = self.bytes, pause = self.pause }
-end
-
-function core.is_lab_snapshot(x)
-	return getmetatable(x) == LabSnapshot
-end
+local new_snapshot, is_snapshot = core.snapshot_type("LabSnapshot")
+core.is_lab_snapshot = is_snapshot
 
 -- ---- jobs: what must be finished, or put back, even when nobody waits for it any more ----
 
@@ -230,7 +196,7 @@ local function save(lab, dir)
 	if failures then
 		fail(lab, "snapshot", failures)
 	end
-	return setmetatable({ lab = lab:name(), dir = dir, bytes = cost.bytes, pause = cost.pause }, LabSnapshot)
+	return new_snapshot({ of = lab:name(), dir = dir, bytes = cost.bytes, pause = cost.pause })
 end
 
 -- ---- what test files call ----

@@ -4,44 +4,39 @@ local core = ...
 
 local raise = core.raise
 
-local Snapshot = { __name = "Snapshot" }
-Snapshot.__index = Snapshot
+-- A type of what is kept in a directory: {of=, dir=, bytes=, pause=}. Returns what makes one, and what tells one.
+function core.snapshot_type(name)
+	local Type = { __name = name }
+	Type.__index = Type
 
-local function is_snapshot(x)
-	return getmetatable(x) == Snapshot
-end
-
-local function check(s, method)
-	if not is_snapshot(s) then
-		raise(("expected snapshot:%s() (a colon), got a %s"):format(method, type(s)))
+	local function is_one(x)
+		return getmetatable(x) == Type
 	end
+
+	local function method(key, fn)
+		Type[key] = function(s)
+			if not is_one(s) then
+				raise(("expected snapshot:%s() (a colon), got a %s"):format(key, type(s)))
+			end
+			return fn(s)
+		end
+	end
+
+	function Type.__tostring(s)
+		return ("%s (%s, %s)"):format(name, s.of, s.dir)
+	end
+
+	method("path", function(s) return s.dir end)
+	-- Bytes on disk.
+	method("size", function(s) return core.snapshot_size(s.dir) end)
+	method("delete", function(s) core.snapshot_remove(s.dir) end)
+	-- What it cost to make: bytes written, and the seconds that the guest stood still.
+	method("stats", function(s) return { bytes = s.bytes, pause = s.pause } end)
+
+	return function(fields) return setmetatable(fields, Type) end, is_one
 end
 
-function Snapshot.__tostring(s)
-	return ("Snapshot (%s, %s)"):format(s.vm, s.dir)
-end
-
-function Snapshot:path()
-	check(self, "path")
-	return self.dir
-end
-
--- Bytes on disk.
-function Snapshot:size()
-	check(self, "size")
-	return core.snapshot_size(self.dir)
-end
-
-function Snapshot:delete()
-	check(self, "delete")
-	core.snapshot_remove(self.dir)
-end
-
--- What it cost to make: bytes written, and the seconds that the guest stood still.
-function Snapshot:stats()
-	check(self, "stats")
-	return { bytes = self.bytes, pause = self.pause }
-end
+local new_snapshot, is_snapshot = core.snapshot_type("Snapshot")
 
 local function check_vm(vm, signature)
 	if not core.is_vm(vm) then
@@ -67,7 +62,7 @@ function core.VM.snapshot(vm, path, ...)
 	path = path ~= nil and check_path(path, signature)
 	core.vm_check_save(vm)
 	local dir, bytes, pause = core.vm_save(vm, path or core.snapshot_unnamed("snap"))
-	return setmetatable({ vm = vm:name(), dir = dir, bytes = bytes, pause = pause }, Snapshot)
+	return new_snapshot({ of = vm:name(), dir = dir, bytes = bytes, pause = pause })
 end
 
 local RESTORE_OPTIONS = { clock = true }
