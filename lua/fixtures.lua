@@ -84,15 +84,22 @@ local function with_entry(what, path, want_lab, use)
 	raise(("%s: fixture `%s` was built again and cannot be restored: %s"):format(what, path, why))
 end
 
-lab_of.method("vm_fixture", function(lab, path, ...)
-	local options = check_arguments("vm_fixture", path, ...)
+-- Checks what was given; returns the lab that gets the fixture, and the options.
+local function begin(what, lab, path, ...)
+	local options = check_arguments(what, path, ...)
 	if options.scope == "file" then
 		lab = lab_of.of_file(lab)
 	end
 	if options.name ~= nil then
-		lab_of.check_name("vm_fixture", options.name)
-		lab_of.check_free(lab, "vm_fixture", options.name)
+		lab_of.check_name(what, options.name)
+		lab_of.check_free(lab, what, options.name)
 	end
+	return lab, options
+end
+
+lab_of.method("vm_fixture", function(lab, path, ...)
+	local options
+	lab, options = begin("vm_fixture", lab, path, ...)
 	local vm
 	return with_entry("vm_fixture", path, false, function(dir)
 		local name, profile = core.image_info(dir)
@@ -110,14 +117,8 @@ lab_of.method("vm_fixture", function(lab, path, ...)
 end)
 
 lab_of.method("lab_fixture", function(lab, path, ...)
-	local options = check_arguments("lab_fixture", path, ...)
-	if options.scope == "file" then
-		lab = lab_of.of_file(lab)
-	end
-	if options.name ~= nil then
-		lab_of.check_name("lab_fixture", options.name)
-		lab_of.check_free(lab, "lab_fixture", options.name)
-	end
+	local options
+	lab, options = begin("lab_fixture", lab, path, ...)
 	local sub
 	return with_entry("lab_fixture", path, true, function(dir)
 		local ok, why = core.images_check(dir)
