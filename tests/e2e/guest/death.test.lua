@@ -1,16 +1,10 @@
 -- A VM ends while operations wait: all of them fail at once and say why. One VM at a time, each test its own.
 
+local nested = require("nested")
 local waiting = require("guest.waiting")
 
-local function shell(command)
-	local p = io.popen(command)
-	local text = p:read("*a"):gsub("\n$", "")
-	p:close()
-	return text
-end
-
 local function directory(t)
-	local dir = shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	return dir
 end
@@ -84,5 +78,5 @@ test("a VM that dies under a pull leaves nothing on the host", function(t)
 	t:assert(not ok)
 	t:assert_contains(message, "pull_file `/tmp/zero` after ")
 	t:assert_contains(message, "killed")
-	t:assert_eq(shell("ls -A " .. dir), "")
+	t:assert_eq(nested.shell("ls -A " .. dir), "")
 end)

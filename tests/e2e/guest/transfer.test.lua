@@ -1,16 +1,11 @@
 -- Whole files in both directions: what pull_file does to the host, and calls that go on beside a large transfer.
 
+local nested = require("nested")
+
 local vm = provium:vm("a", "guest", { memory = "512M" }):boot()
 
-local function shell(command)
-	local p = io.popen(command)
-	local text = p:read("*a"):gsub("\n$", "")
-	p:close()
-	return text
-end
-
 local function directory(t)
-	local dir = shell("mktemp -d")
+	local dir = nested.directory()
 	t:defer(function() os.execute("rm -rf " .. dir) end)
 	return dir
 end
@@ -31,7 +26,7 @@ test("pull_file: bytes, modes, empty files, /proc", function(t)
 	vm:write_file("/tmp/all", table.concat(bytes), { mode = tonumber("750", 8) })
 	vm:pull_file("/tmp/all", dir .. "/all")
 	t:assert(slurp(dir .. "/all") == table.concat(bytes))
-	t:assert_eq(shell("stat -c %a " .. dir .. "/all"), "750")
+	t:assert_eq(nested.shell("stat -c %a " .. dir .. "/all"), "750")
 	vm:write_file("/tmp/empty", "")
 	vm:pull_file("/tmp/empty", dir .. "/empty")
 	t:assert_eq(slurp(dir .. "/empty"), "")
@@ -48,7 +43,7 @@ test("pull_file replaces the host file, or leaves it as it was", function(t)
 	vm:write_file("/tmp/new", "new")
 	vm:pull_file("/tmp/new", dir .. "/f")
 	t:assert_eq(slurp(dir .. "/f"), "new")
-	t:assert_eq(shell("ls -A " .. dir), "f", "nothing temporary is left")
+	t:assert_eq(nested.shell("ls -A " .. dir), "f", "nothing temporary is left")
 end)
 
 test("pull_file: what is wrong with the host's path is said with it", function(t)
@@ -60,7 +55,7 @@ test("pull_file: what is wrong with the host's path is said with it", function(t
 		"expected vm:pull_file(guest path, host path), got no value as argument 2")
 	t:assert_contains(t:assert_raises(function() vm:pull_file(5, dir .. "/x") end), "as argument 1")
 	t:assert_contains(t:assert_raises(function() vm:pull_file("/etc/passwd", dir .. "/x", {}) end), "expected vm:pull_file(")
-	t:assert_eq(shell("ls -A " .. dir), "")
+	t:assert_eq(nested.shell("ls -A " .. dir), "")
 	t:assert_contains(t:assert_raises(function() provium:vm("idle", "guest"):pull_file("/etc/passwd", dir .. "/x") end),
 		"vm `idle`: VM not booted (cannot pull_file)")
 end)
@@ -80,7 +75,7 @@ test("a cancelled pull leaves nothing on the host", function(t)
 	sleep("100ms")
 	task:cancel()
 	t:assert(not pcall(task.join, task))
-	t:assert_eq(shell("ls -A " .. dir), "")
+	t:assert_eq(nested.shell("ls -A " .. dir), "")
 	vm:unlink("/tmp/zero")
 	t:assert_eq(vm:run("echo fine").stdout, "fine\n")
 end)
