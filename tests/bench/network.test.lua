@@ -1,5 +1,6 @@
--- Throughput of a bridge of the user backend between two guests, beside QEMU's datagram sockets from one to the other
--- with nothing in between; and what the processes spend on it.
+-- Throughput of a bridge between two guests, beside second cards of the same guests joined by what QEMU offers by itself:
+-- for the user backend datagram sockets from one to the other, for the kernel backend (root) TAPs on a bridge made with
+-- ip(8). And what the processes spend on it. $PROVIUM_BENCH_BACKEND chooses the backend (user).
 
 local bench = require("bench")
 
@@ -7,24 +8,45 @@ local MIB = bench.count(64, 4)
 local ROUNDS = bench.count(5, 1)
 local MAC = { a = "52:54:00:fe:00:01", b = "52:54:00:fe:00:02" }
 
-local lan = provium:bridge("lan", { backend = "user", seed = 1 })
+local backend = os.getenv("PROVIUM_BENCH_BACKEND") or "user"
+local lan = provium:bridge("lan", { backend = backend, seed = backend == "user" and 1 or nil })
 local vms = {}
 
--- A second card of each, joined to the other's.
-local function direct(name, other)
+-- The second cards: QEMU's arguments for each, what it is called, what there must be before and after.
+local plain = {}
+
+function plain.user()
 	local function path(vm)
 		return ("%s/direct-%s.sock"):format(bench.tools, vm)
 	end
-	return {
-		"-netdev", ("dgram,id=direct,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s"):format(
-			path(name), path(other)),
-		"-device", ("virtio-net-pci,netdev=direct,mac=%s,romfile="):format(MAC[name]),
-	}
+	return "-netdev dgram", function(name, other)
+		return ("dgram,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s"):format(path(name), path(other))
+	end
 end
 
-local function boot()
+function plain.kernel(t)
+	local function ip(commands)
+		return os.execute("ip -force -batch - <<'END'\n" .. commands .. "\nEND")
+	end
+	t:defer(function() ip("link del pvbench-br\nlink del pvbench-a\nlink del pvbench-b") end)
+	assert(ip([[
+		link add pvbench-br type bridge mcast_snooping 0
+		tuntap add pvbench-a mode tap
+		tuntap add pvbench-b mode tap
+		link set pvbench-a master pvbench-br addrgenmode none up
+		link set pvbench-b master pvbench-br addrgenmode none up
+		link set pvbench-br addrgenmode none up]]), "cannot make a bridge and two TAPs (root?)")
+	return "-netdev tap on a bridge", function(name)
+		return ("tap,ifname=pvbench-%s,script=no,downscript=no"):format(name)
+	end
+end
+
+local function boot(direct)
 	for name, other in pairs({ a = "b", b = "a" }) do
-		vms[name] = provium:vm(name, "bench", { qemu_args = direct(name, other) })
+		vms[name] = provium:vm(name, "bench", { qemu_args = {
+			"-netdev", direct(name, other) .. ",id=direct",
+			"-device", ("virtio-net-pci,netdev=direct,mac=%s,romfile="):format(MAC[name]),
+		} })
 	end
 	lan:attach({ vms.a, vms.b })
 	provium:boot()
@@ -64,9 +86,10 @@ local function round_trips(to, samples)
 	end
 end
 
-test("network", { timeout = "60m" }, function()
+test("network", { timeout = "60m" }, function(t)
 	bench.need_tools()
-	boot()
+	local what, direct = plain[backend](t)
+	boot(direct)
 	local b = vms.b:nic(lan):ip()
 	local through, straight = { {}, {}, {} }, { {}, {}, {} }
 	local ping_through, ping_straight = {}, {}
@@ -76,12 +99,13 @@ test("network", { timeout = "60m" }, function()
 		function() pour(b, through[1], through[2], through[3]) end,
 		function() round_trips("192.168.254.2", ping_straight) end,
 		function() round_trips(b, ping_through) end)
-	bench.report("network: TCP, bridge of the user backend", ("%.1f MiB/s"):format(bench.median(through[1])), MIB .. " MiB")
-	bench.report("network: TCP, QEMU to QEMU", ("%.1f MiB/s"):format(bench.median(straight[1])), "-netdev dgram")
+	bench.report("network: TCP, bridge, backend " .. backend, ("%.1f MiB/s"):format(bench.median(through[1])), MIB .. " MiB")
+	bench.report("network: TCP, QEMU to QEMU", ("%.1f MiB/s"):format(bench.median(straight[1])), what)
 	bench.report("network: throughput, bridge / direct", ("%.3f"):format(bench.ratio(through[1], straight[1])))
 	bench.report("network: Provium's CPU for it", ("%.2f s"):format(bench.median(through[2])),
 		("%.1f %% of a core at that speed"):format(100 * bench.median(through[2]) / (MIB / bench.median(through[1]))))
-	bench.report("network: both QEMUs' CPU, bridge / direct", ("%.3f"):format(bench.ratio(through[3], straight[3])))
+	bench.report("network: both QEMUs' CPU, bridge / direct", ("%.3f"):format(bench.ratio(through[3], straight[3])),
+		("%.2f s, %.2f s"):format(bench.median(through[3]), bench.median(straight[3])))
 	bench.report_latency("network: ping, bridge", ping_through)
 	bench.report_latency("network: ping, direct", ping_straight)
 end)
