@@ -85,6 +85,7 @@ static void tell_if_done(struct child *c)
 		return;
 	if (c->forgotten) {
 		c->told = true;
+		loop_ending(c->loop, -1);
 		loop_defer(c->loop, free_now, c);
 		return;
 	}
@@ -408,6 +409,7 @@ void child_free(struct child *c)
 		loop_defer(c->loop, free_now, c);
 		return;
 	}
+	loop_ending(c->loop, 1);
 	child_signal(c, SIGKILL);
 	tell_if_done(c);
 }

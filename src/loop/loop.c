@@ -14,6 +14,10 @@
 #include "loop/runqueue.h"
 
 #define STALL_NS (50 * INT64_C(1000000))
+#define ENDING_NS INT64_C(5000000000)	/* a process that the kernel cannot end must not hold us */
+
+static void gave_up_cb(evutil_socket_t fd, short what, void *arg);
+static void run_callbacks(struct loop *l);
 
 struct deferred {
 	TAILQ_ENTRY(deferred) entry;
@@ -27,6 +31,7 @@ struct loop {
 	struct runqueue *runq;
 	TAILQ_HEAD(deferred_list, deferred) deferred;
 	bool stopped;
+	unsigned ending;
 	void (*on_stall)(void *arg, int64_t ns, const char *traceback);
 	void *on_stall_arg;
 };
@@ -83,10 +88,33 @@ static void run_deferred(struct loop *l)
 	}
 }
 
+void loop_ending(struct loop *l, int n)
+{
+	l->ending += n;
+}
+
+static void gave_up_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *l = arg;
+
+	(void)fd, (void)what;
+	log_debug("loop", "cancel: %u processes have been killed and do not end", l->ending);
+	l->ending = 0;
+}
+
 void loop_free(struct loop *l)
 {
+	struct event *limit = NULL;
+
 	if (!l)
 		return;
+	if (l->ending)
+		timer_start(l, &limit, ENDING_NS, gave_up_cb, l);
+	while (l->ending) {
+		run_deferred(l);
+		run_callbacks(l);
+	}
+	timer_stop(&limit);
 	while (!TAILQ_EMPTY(&l->deferred))
 		run_deferred(l);
 	runqueue_free(l->runq);

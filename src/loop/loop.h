@@ -100,6 +100,8 @@ struct loop;
 
 struct loop *loop_new(void);
 void loop_free(struct loop *l);
+/* One more (1) or one less (-1) that still ends after its owner has let go of it. loop_free() waits for these, 5 s. */
+void loop_ending(struct loop *l, int n);
 struct event_base *loop_base(struct loop *l);
 /* Runs until loop_stop(). Returns 0. */
 int loop_run(struct loop *l);

@@ -583,6 +583,24 @@ static void test_free_running(void **state)
 	assert_false(run.done);
 }
 
+/* The end of the loop waits for what was killed: nothing of ours is left then, not even to be reaped. */
+static void test_free_before_the_end(void **state)
+{
+	struct loop *l = loop_new();
+	const char *argv[] = { "/bin/sleep", "100", NULL };
+	struct err e = ERR_INIT;
+	struct child *c = child_spawn(l, &(struct child_spec){ .argv = argv }, &e);
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(c);
+	pid = child_pid(c);
+	child_free(c);
+	loop_free(l);
+	assert_int_equal(kill(pid, 0), -1);
+	assert_int_equal(errno, ESRCH);
+}
+
 static void test_free_in_done(void **state)
 {
 	struct run run;
@@ -685,6 +703,7 @@ int main(void)
 		T(test_group),
 		T(test_stop_despite_escaped),
 		T(test_free_running),
+		T(test_free_before_the_end),
 		T(test_free_in_done),
 		T(test_dies_with_us),
 		T(test_no_descriptor_leak),
