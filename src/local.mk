@@ -111,6 +111,8 @@ libprovium_a_SOURCES = \
 	src/ops/ops.h \
 	src/ops/power.c \
 	src/ops/process.c \
+	src/ops/process.h \
+	src/ops/processops.c \
 	src/ops/remote.c \
 	src/ops/reply.c \
 	src/ops/reply.h \
