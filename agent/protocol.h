@@ -114,6 +114,7 @@
 
 /* Bytes of a stream's piece that holds nothing else up for long; its frame fits into 16 KiB. */
 #define WIRE_LIGHT 16000
+#define WIRE_LIGHTER (WIRE_LIGHT / 2)	/* the same while others wait to be served */
 
 enum wire_type {
 	WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR, WIRE_EVENT, WIRE_CANCEL, WIRE_CREDIT, WIRE_TYPES

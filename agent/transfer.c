@@ -78,12 +78,11 @@ static void get_finish(struct get *g)
 	call_reply_end(c);
 }
 
-/* From a piece, begun at `from`, to the next one: none while the host asks for nothing else. */
-static int64_t get_pause(const struct get *g, int64_t from)
+static bool others_ask(const struct get *g, int64_t now)
 {
-	int64_t asked = agent_env.shared->asked_ns, now = agent_now();
+	int64_t asked = agent_env.shared->asked_ns;
 
-	return asked > g->began_ns && now - asked < OTHERS_NS ? PAUSE_NS(now - from) : 0;
+	return asked > g->began_ns && now - asked < OTHERS_NS;
 }
 
 static void get_turn(void *arg)
@@ -92,12 +91,13 @@ static void get_turn(void *arg)
 	struct get *g = arg;
 	struct ev *ev = call_ev(g->c);
 	size_t room = call_room(g->c, 0);
-	int64_t from = agent_now();
+	int64_t from = agent_now(), now;
+	size_t piece = others_ask(g, from) ? WIRE_LIGHTER : WIRE_LIGHT;
 	ssize_t n;
 
 	if (room == 0)
 		return;		/* until the host gives credit */
-	room = room < sizeof(scratch) ? room : sizeof(scratch);
+	room = room < piece ? room : piece;
 	n = g->off < 0 ? read(g->io.fd, scratch, room) : pread(g->io.fd, scratch, room, g->off);
 	if (n < 0 && errno == EAGAIN && ev_io_set(ev, &g->io, EPOLLIN) == 0)
 		return;
@@ -118,7 +118,8 @@ static void get_turn(void *arg)
 		}
 		call_send(g->c, 0, scratch, (size_t)n);
 	}
-	ev_timer_set(ev, &g->turn, get_pause(g, from));
+	now = agent_now();
+	ev_timer_set(ev, &g->turn, others_ask(g, now) ? PAUSE_NS(now - from) : 0);
 }
 
 static void get_ready(void *arg, uint32_t events)

@@ -70,6 +70,7 @@ struct agent_call {
 	void *arg;
 	uint32_t id;
 	unsigned channel;
+	int64_t began_ns;
 	enum call_state state;
 	bool keep_open;
 	bool replied;
@@ -330,7 +331,7 @@ struct agent_call *calls_start(struct calls *cs, unsigned channel, const char *o
 	struct agent_call *c = call_new(cs, channel, ev, arg);
 
 	c->keep_open = keep_open;
-	cs->asked_ns = now_ns();
+	cs->asked_ns = c->began_ns = now_ns();
 	log_debug("agent", "arm: %s, channel %u, id %u", op, channel, c->id);
 	if (err_is_set(&cs->reason))
 		call_fail_later(c, &cs->reason);
@@ -396,9 +397,15 @@ static void flight_sent(struct flight *f, size_t n)
 	f->timed_ns = now_ns();
 }
 
-static void flight_returned(struct flight *f, size_t n, int64_t asked_ns)
+static bool others_ask(const struct agent_call *c)
+{
+	return c->calls->asked_ns > c->began_ns && now_ns() - c->calls->asked_ns < OTHERS_NS;
+}
+
+static void flight_returned(struct flight *f, size_t n, bool others)
 {
 	int64_t now, most;
+	size_t least = others ? WIRE_LIGHTER : WIRE_LIGHT;
 
 	f->credit += n;
 	if (f->timed > n) {
@@ -406,18 +413,18 @@ static void flight_returned(struct flight *f, size_t n, int64_t asked_ns)
 		return;
 	}
 	now = now_ns();
-	most = FLIGHT_NS(now - asked_ns < OTHERS_NS);
+	most = FLIGHT_NS(others);
 	if (f->timed && now - f->timed_ns < most / 2)
 		f->most = f->most < WIRE_WINDOW / 2 ? f->most * 2 : WIRE_WINDOW;
 	else if (f->timed && now - f->timed_ns > most)
-		f->most = f->most > 2 * WIRE_LIGHT ? f->most / 2 : WIRE_LIGHT;
+		f->most = f->most > 2 * least ? f->most / 2 : least;
 	f->timed = 0;
 }
 
 size_t agent_call_send(struct agent_call *c, const void *data, size_t len)
 {
 	const char *p = data;
-	size_t n, sent = 0;
+	size_t n, sent = 0, piece;
 
 	if (!c->calls || c->out.ended)
 		return 0;
@@ -426,8 +433,9 @@ size_t agent_call_send(struct agent_call *c, const void *data, size_t len)
 		call_send_pair(c, WIRE_EVENT, 0, NULL, 0);
 		return 0;
 	}
+	piece = others_ask(c) || c->out.most < WIRE_LIGHT ? WIRE_LIGHTER : WIRE_LIGHT;
 	while (sent < len) {
-		n = len - sent > WIRE_LIGHT ? WIRE_LIGHT : len - sent;
+		n = len - sent > piece ? piece : len - sent;
 		if (flight_room(&c->out) < n)
 			break;		/* rather than in ever smaller pieces */
 		call_send_pair(c, WIRE_EVENT, 0, p + sent, n);
@@ -628,7 +636,7 @@ static int on_credit(struct agent_call *c, const msgpack_object *body, struct er
 	if (v->via.u64 > WIRE_WINDOW - c->out.credit)
 		return err_set(e, EPROTO, "a credit of %llu bytes for id %u, which had sent %zu",
 			(unsigned long long)v->via.u64, c->id, WIRE_WINDOW - c->out.credit);
-	flight_returned(&c->out, (size_t)v->via.u64, c->calls->asked_ns);
+	flight_returned(&c->out, (size_t)v->via.u64, others_ask(c));
 	if (c->out.blocked && flight_room(&c->out) > 0) {
 		c->out.blocked = false;
 		if (c->ev->writable)

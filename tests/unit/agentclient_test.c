@@ -521,6 +521,43 @@ static void outgoing_streams_keep_little_on_the_way(void **state)
 	world_close(&w);
 }
 
+/* The least is on its way when others ask a slow guest; when they have stopped asking it goes on. */
+static void outgoing_streams_go_on_when_others_stop(void **state)
+{
+	static const char data[WIRE_WINDOW];
+	struct world w;
+	struct probe p, other;
+	size_t n = 0;
+
+	(void)state;
+	world_open_ready(&w);
+	probe_start(&p, &w, "put_file", false, true);
+	n = agent_call_send(p.call, data, sizeof(data));
+	for (int i = 0; i < 8; i++) {
+		int before = p.nwritable;
+		unsigned id;
+
+		RUN_UNTIL(&w, w.taken == w.granted + n);
+		id = w.id;
+		usleep(5000);
+		probe_start(&other, &w, "stat", false, false);
+		w.granted += n;
+		fake_agent_send(w.fa, WIRE_CREDIT, WIRE_MAIN, id, "[2uu", 0, (unsigned)n);
+		RUN_UNTIL(&w, p.nwritable > before);
+		RUN_UNTIL(&w, w.id != id);
+		fake_agent_send(w.fa, WIRE_REPLY, WIRE_MAIN, w.id, "{0");
+		RUN_UNTIL(&w, other.nreply);
+		probe_end(&other);
+		w.id = id;
+		if (i == 7)
+			usleep(60000);
+		n = agent_call_send(p.call, data, sizeof(data));
+		assert_in_range(n, 1, WIRE_WINDOW);
+	}
+	probe_end(&p);
+	world_close(&w);
+}
+
 /* What is read from a file in parts has short ends: they do not cut what follows into ever smaller pieces. */
 static void outgoing_streams_are_not_cut_to_bits(void **state)
 {
@@ -982,6 +1019,7 @@ int main(void)
 		cmocka_unit_test(incoming_streams_run_on_credit),
 		cmocka_unit_test(outgoing_streams_run_on_credit),
 		cmocka_unit_test(outgoing_streams_keep_little_on_the_way),
+		cmocka_unit_test(outgoing_streams_go_on_when_others_stop),
 		cmocka_unit_test(outgoing_streams_are_not_cut_to_bits),
 		cmocka_unit_test(every_lie_ends_the_connection),
 		cmocka_unit_test(events_need_a_call_with_streams),
