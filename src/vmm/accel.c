@@ -12,8 +12,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <x86intrin.h>
+#endif
 
 #include "vmm/accel.h"
+
+#define TSC_MEASURED_NS INT64_C(1000000)
 
 /* Whether a line of flags lists the word. */
 static bool has_word(const char *line, const char *word)
@@ -79,3 +84,28 @@ int accel_probe_kvm(const char *device, const char *cpuinfo, struct err *e)
 	close(kvm);
 	return r;
 }
+
+#ifdef __x86_64__
+uint64_t accel_tsc_khz(void)
+{
+	static int64_t first_ns;
+	static uint64_t first;
+	int64_t ns;
+	uint64_t ticks;
+
+	if (!first_ns) {
+		first = __rdtsc();
+		first_ns = now_ns();
+	}
+	do {
+		ticks = __rdtsc() - first;
+		ns = now_ns() - first_ns;
+	} while (ns < TSC_MEASURED_NS);
+	return (uint64_t)((double)ticks * 1e6 / (double)ns);
+}
+#else
+uint64_t accel_tsc_khz(void)
+{
+	return 0;
+}
+#endif

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,11 +15,13 @@
 #include <jansson.h>
 
 #include "agent/protocol.h"
+#include "vmm/accel.h"
 #include "vmm/host.h"
 #include "vmm/qemu.h"
 
 #define RDINIT "/sbin/provium-agent"
 #define NO_TIMER_CHECK "no_timer_check"
+#define TSC_KHZ "tsc_early_khz"
 #define MIB ((uint64_t)1 << 20)
 #define ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
@@ -36,6 +39,7 @@ struct board {
 	const char *console;		/* the serial port's name in the guest */
 	bool ports;			/* hot-plug goes through root ports */
 	bool x86_devices;		/* pvpanic on ISA, vmgenid, a PIT */
+	bool no_timer_irq;		/* hardware-reduced ACPI: x86 without a PIT's interrupts */
 };
 
 #define BOARDS 4
@@ -151,6 +155,22 @@ static int add_rdinit(const struct profile *p, char **cmdline, struct err *e)
 		"`rdinit=" RDINIT "`: remove it, or set inject_agent = false", p->name, (int)len, rdinit);
 }
 
+/*
+ * A kernel without timer interrupts waits for ever when it could not measure the counter with a PIT, which on a busy host
+ * is now and then.
+ */
+static void tell_tsc(char **cmdline)
+{
+	size_t len;
+	uint64_t khz = accel_tsc_khz();
+	char text[32];
+
+	if (khz == 0 || cmdline_value(*cmdline, TSC_KHZ, &len))
+		return;
+	snprintf(text, sizeof(text), "%" PRIu64, khz);
+	append_word(cmdline, TSC_KHZ "=%s", text);
+}
+
 char *qemu_cmdline(const struct profile *p, const struct vm_options *o, enum accel accel, struct err *e)
 {
 	const struct board *b = find_board(p, o, e);
@@ -170,6 +190,8 @@ char *qemu_cmdline(const struct profile *p, const struct vm_options *o, enum acc
 	 * panics ("IO-APIC + timer doesn't work"). Under KVM it trusts them by itself. */
 	if (accel == ACCEL_TCG && b->x86_devices && !has_word(cmdline, NO_TIMER_CHECK))
 		append_word(&cmdline, "%s", NO_TIMER_CHECK);
+	if (accel == ACCEL_TCG && b->no_timer_irq)
+		tell_tsc(&cmdline);
 	if (add_rdinit(p, &cmdline, e) < 0)
 		goto fail;
 	if (strlen(cmdline) > QEMU_CMDLINE_MAX) {
@@ -485,8 +507,8 @@ fail:
 }
 
 static const struct board boards[BOARDS] = {
-	{ "pc", "x86_64", ",usb=off,vmport=off", "-pci", "pci.0", "ttyS0", false, true },
-	{ "q35", "x86_64", ",usb=off,vmport=off", "-pci", "pcie.0", "ttyS0", true, true },
-	{ "microvm", "x86_64", ",rtc=on", "-device", NULL, "ttyS0", false, false },
-	{ "virt", "aarch64", ",gic-version=max", "-pci", "pcie.0", "ttyAMA0", true, false },
+	{ "pc", "x86_64", ",usb=off,vmport=off", "-pci", "pci.0", "ttyS0", false, true, false },
+	{ "q35", "x86_64", ",usb=off,vmport=off", "-pci", "pcie.0", "ttyS0", true, true, false },
+	{ "microvm", "x86_64", ",rtc=on", "-device", NULL, "ttyS0", false, false, true },
+	{ "virt", "aarch64", ",gic-version=max", "-pci", "pcie.0", "ttyAMA0", true, false, false },
 };

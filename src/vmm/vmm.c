@@ -49,6 +49,7 @@ struct vmm *vmm_new(struct loop *l, const struct vmm_config *c, struct err *e)
 	v->rundir = d;
 	v->spare_room = c->spare_room;
 	v->spares = spares_new(v, c->spares);
+	accel_tsc_khz();	/* begins to measure */
 	return v;
 }
 

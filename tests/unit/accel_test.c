@@ -76,6 +76,22 @@ static bool exists(const char *path)
 	return access(path, F_OK) == 0;
 }
 
+static void the_counter_is_measured(void **state)
+{
+	uint64_t first = accel_tsc_khz(), second;
+
+	(void)state;
+	usleep(20000);
+	second = accel_tsc_khz();
+#ifdef __x86_64__
+	assert_in_range(first, 500000, 10000000);
+	assert_in_range(second, first - first / 100, first + first / 100);
+#else
+	assert_int_equal(first, 0);
+	assert_int_equal(second, 0);
+#endif
+}
+
 static void rundir_is_swept_when_its_owner_is_gone(void **state)
 {
 	struct rundir *mine = rundir_new(dir, NULL), *other;
@@ -148,6 +164,7 @@ int main(void)
 		cmocka_unit_test(no_flag),
 		cmocka_unit_test(flag_but_no_vm),
 		cmocka_unit_test(rundir_is_swept_when_its_owner_is_gone),
+		cmocka_unit_test(the_counter_is_measured),
 		cmocka_unit_test(rundir_needs_a_writable_base),
 		cmocka_unit_test(boot_options_win),
 	};

@@ -190,6 +190,7 @@ static void machines(void **state)
 	assert_non_null(with("-device", "virtio-blk-device,id=blk-data,drive=image0,serial=data"));
 	assert_null(with("-device", "addr="));
 	assert_null(with("-device", "pvpanic"));
+	assert_non_null(strstr(value("-append", 0), " tsc_early_khz="));
 	options.machine = (char *)"virt";
 	assert_refused("machine `virt` is for arch `aarch64`, but arch is `x86_64`");
 	profile.arch = (char *)"aarch64";
