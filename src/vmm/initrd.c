@@ -6,14 +6,10 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "vmm/tree.h"
 
@@ -178,22 +174,13 @@ static void read_all(struct tree *t, const char *data, size_t len)
 
 int tree_read_initrd(struct tree *t, const char *path, struct err *e)
 {
-	int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
 	void *map;
+	size_t len;
+	int rc = tree_map_file(path, &map, &len, e);
 
-	if (fd < 0 || fstat(fd, &st)) {
-		rc = err_set(e, errno, "read `%s`: %s", path, strerror(errno));
-	} else if (st.st_size > 0) {
-		map = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (map == MAP_FAILED) {
-			rc = err_set(e, errno, "read `%s`: %s", path, strerror(errno));
-		} else {
-			read_all(t, map, st.st_size);
-			munmap(map, st.st_size);
-		}
-	}
-	if (fd >= 0)
-		close(fd);
-	return rc;
+	if (rc < 0 || !map)
+		return rc;
+	read_all(t, map, len);
+	munmap(map, len);
+	return 0;
 }

@@ -222,26 +222,36 @@ static int load_nodes(struct tree *t, const char *p, size_t len)
 	return 0;
 }
 
-int tree_load(struct tree *t, const char *path, struct err *e)
+int tree_map_file(const char *path, void **map, size_t *len, struct err *e)
 {
 	int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
-	void *map;
 
-	if (fd < 0 || fstat(fd, &st)) {
+	*map = NULL;
+	*len = 0;
+	if (fd < 0 || fstat(fd, &st) < 0) {
 		rc = err_set(e, errno, "read `%s`: %s", path, strerror(errno));
 	} else if (st.st_size > 0) {
-		map = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (map == MAP_FAILED) {
+		*len = (size_t)st.st_size;
+		*map = mmap(NULL, *len, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (*map == MAP_FAILED)
 			rc = err_set(e, errno, "read `%s`: %s", path, strerror(errno));
-		} else {
-			rc = load_nodes(t, map, st.st_size);
-			if (rc)
-				err_set(e, rc, "read `%s`: it is damaged; remove it", path);
-			munmap(map, st.st_size);
-		}
 	}
 	if (fd >= 0)
 		close(fd);
+	return rc;
+}
+
+int tree_load(struct tree *t, const char *path, struct err *e)
+{
+	void *map;
+	size_t len;
+	int rc = tree_map_file(path, &map, &len, e);
+
+	if (rc < 0 || !map)
+		return rc;
+	if (load_nodes(t, map, len) < 0)
+		rc = err_set(e, EINVAL, "read `%s`: it is damaged; remove it", path);
+	munmap(map, len);
 	return rc;
 }

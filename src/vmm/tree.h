@@ -25,6 +25,9 @@ enum tree_type tree_get(const struct tree *t, const char *path, char **real);
  * One that cannot be understood leaves what was understood: the kernel is the judge. Blocks: for helpers. */
 int tree_read_initrd(struct tree *t, const char *path, struct err *e);
 
+/* Maps a whole file for reading; *map is NULL when it is empty. Blocks: for helpers. */
+int tree_map_file(const char *path, void **map, size_t *len, struct err *e);
+
 /* The tree as bytes, and back. */
 int tree_save(const struct tree *t, const char *path, struct err *e);
 int tree_load(struct tree *t, const char *path, struct err *e);
