@@ -69,6 +69,14 @@ void args_max(lua_State *L, int max, const char *signature)
 		lua_raise(L, "expected %s, got %d arguments", signature, lua_gettop(L) - 1);
 }
 
+/* Raises what is wrong with a value; releases e. */
+static void raise_value(lua_State *L, const char *what, struct err *e)
+{
+	lua_pushfstring(L, "%s: %s", what, e->msg);
+	err_release(e);
+	lua_raise(L, "%s", lua_tostring(L, -1));
+}
+
 int64_t value_duration(lua_State *L, int index, const char *what)
 {
 	struct err e = ERR_INIT;
@@ -83,11 +91,8 @@ int64_t value_duration(lua_State *L, int index, const char *what)
 	else
 		r = err_set(&e, EINVAL, "must be a duration (seconds, or a string like \"1.5s\"), got %s",
 			type_of(L, index, type, sizeof(type)));
-	if (r < 0) {
-		lua_pushfstring(L, "%s: %s", what, e.msg);
-		err_release(&e);
-		lua_raise(L, "%s", lua_tostring(L, -1));
-	}
+	if (r < 0)
+		raise_value(L, what, &e);
 	return ns;
 }
 
@@ -105,11 +110,8 @@ uint64_t value_size(lua_State *L, int index, const char *what)
 	else
 		r = err_set(&e, EINVAL, "must be a size (bytes, or a string like \"512M\"), got %s",
 			type_of(L, index, type, sizeof(type)));
-	if (r < 0) {
-		lua_pushfstring(L, "%s: %s", what, e.msg);
-		err_release(&e);
-		lua_raise(L, "%s", lua_tostring(L, -1));
-	}
+	if (r < 0)
+		raise_value(L, what, &e);
 	return bytes;
 }
 
