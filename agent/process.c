@@ -580,7 +580,12 @@ static void stdin_written(void *arg, size_t n, int err)
 
 void process_write(struct process *p, struct call *c, const void *data, size_t n, bool eof)
 {
-	if (!p->in) {
+	/* Ended twice is ended; what was written before may still be on its way. */
+	if (p->in && n == 0 && eof && !sink_open(p->in)) {
+		stdin_written(c, 0, 0);
+		return;
+	}
+	if (!p->in || !sink_open(p->in)) {
 		call_errno(c, EPIPE);
 		return;
 	}

@@ -48,13 +48,34 @@ static bool is_list(lua_State *L, int index)
 static void check_strings(struct parse *p, int index, const char *name)
 {
 	lua_State *L = p->L;
+	int n = (int)lua_rawlen(L, index);
+	lua_Number i;
 
-	for (int i = 1; i <= (int)lua_rawlen(L, index); i++) {
-		lua_rawgeti(L, index, i);
+	for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+		i = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
+		if (i < 1 || i > n || i != (int)i) {
+			lua_pushvalue(L, -2);
+			lua_raise(L, "%s: %s: unexpected key `%s` in the list (options go into a table of their own)", p->what, name,
+				luaL_tolstring(L, -1, NULL));
+		}
 		if (!lua_isstring(L, -1))
-			lua_raise(L, "%s: %s: item %d must be a string, got a %s", p->what, name, i, luaL_typename(L, -1));
-		lua_pop(L, 1);
+			lua_raise(L, "%s: %s: item %d must be a string, got a %s", p->what, name, (int)i, luaL_typename(L, -1));
 	}
+}
+
+/* The last argument, if it is there. */
+static void take_options(struct parse *p, int arg)
+{
+	lua_State *L = p->L;
+
+	if (lua_istable(L, arg))
+		p->options = arg;
+	else if (!lua_isnoneornil(L, arg))
+		raise_signature(L, p->what, arg);
+	if (!lua_isnoneornil(L, arg + 1))
+		raise_signature(L, p->what, arg + 1);
+	if (p->list && p->options && opt_push(L, arg, "args"))
+		lua_raise(L, "%s: option `args` beside a list of arguments", p->what);
 }
 
 static void find_form(struct parse *p)
@@ -64,27 +85,21 @@ static void find_form(struct parse *p)
 	if (lua_istable(L, 2)) {
 		p->form = LIST;
 		p->list = 2;
-		p->options = lua_istable(L, 3) ? 3 : 0;
 		if (lua_rawlen(L, 2) == 0)
 			lua_raise(L, "%s: the list has no program", p->what);
-		if (!lua_isnoneornil(L, 3) && !p->options)
-			raise_signature(L, p->what, 3);
+		take_options(p, 3);
 		return;
 	}
 	if (lua_type(L, 2) != LUA_TSTRING)
 		raise_signature(L, p->what, 2);
-	if (lua_isnoneornil(L, 3))
-		return;
-	if (!lua_istable(L, 3))
-		raise_signature(L, p->what, 3);
-	if (is_list(L, 3)) {
+	if (lua_istable(L, 3) && is_list(L, 3)) {
 		p->form = PROGRAM_AND_LIST;
 		p->list = 3;
-		p->options = lua_istable(L, 4) ? 4 : 0;
+		take_options(p, 4);
 		return;
 	}
-	p->options = 3;
-	if (opt_push(L, 3, "args")) {
+	take_options(p, 3);
+	if (p->options && opt_push(L, 3, "args")) {
 		if (!lua_istable(L, -1))
 			opt_raise(L, p->what, "args", "an array", -1);
 		p->form = PROGRAM_AND_LIST;

@@ -21,6 +21,7 @@ static const struct agent_events spawn_events, attach_events;
 static const struct stream_source output_source;
 
 #define OUTPUT_MAX ((size_t)64 << 20)		/* collected while a task waits for the end */
+#define INPUT_PIECE ((size_t)1 << 20)
 #define LINGER_NS INT64_C(1000000000)		/* for output after the exit: a grandchild may hold it open for ever */
 
 struct spawn_wait {
@@ -36,7 +37,7 @@ void output_give_credit(struct output *o)
 
 	/* Whoever waits for the end wants all of it; otherwise the command waits for a reader. */
 	if (!n || !o->process->call ||
-	    evbuffer_get_length(o->data) >= (LIST_EMPTY(&o->process->waits) ? STREAM_MAX : OUTPUT_MAX))
+	    evbuffer_get_length(o->data) > (LIST_EMPTY(&o->process->waits) ? STREAM_MAX - 1 : OUTPUT_MAX))
 		return;
 	o->owed = 0;
 	agent_call_credit(o->process->call, o->number, n);
@@ -61,12 +62,31 @@ static bool output_complete(const struct output *o)
 	return o->ended || o->taken;
 }
 
+/* Nothing more is taken from the guest, so that the command would never end. */
+static void refuse_output(struct process *p)
+{
+	struct exit_wait *w;
+	unsigned full = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		if (evbuffer_get_length(p->out[i].data) > OUTPUT_MAX)
+			full = i + 1;
+	while (full && (w = LIST_FIRST(&p->waits))) {
+		LIST_REMOVE(w, entry);
+		wait_fail(&w->wait, EMSGSIZE, "vm `%s`: wait for `%s`: more than %zu bytes on %s; read them with "
+			"proc:%s_stream(), or redirect the output to a file in the guest", vm_name(p->target->vm), p->text,
+			OUTPUT_MAX, full == 1 ? "stdout" : "stderr", full == 1 ? "stdout" : "stderr");
+	}
+}
+
 void process_check_waits(struct process *p)
 {
 	struct exit_wait *w;
 
-	if (!p->exited && !p->broken.code)
+	if (!p->exited && !p->broken.code) {
+		refuse_output(p);
 		return;
+	}
 	if (!p->broken.code && !p->lingered && !(output_complete(&p->out[0]) && output_complete(&p->out[1]))) {
 		if (!p->linger)
 			timer_start(p->loop, &p->linger, LINGER_NS, linger_cb, p);
@@ -130,6 +150,7 @@ static void spawn_piece_cb(void *arg, unsigned stream, const void *data, size_t 
 		note_era(o, len);
 		o->owed += len;
 		output_give_credit(o);
+		process_check_waits(p);
 	}
 }
 
@@ -148,7 +169,7 @@ bool output_mark_counts(const struct output *o, const struct mark *m)
 {
 	const struct process *p = o->process;
 
-	return target_gone(p->target, p->era) || vm_era_alive(p->target->vm, m->era);
+	return p->closed || target_gone(p->target, p->era) || vm_era_alive(p->target->vm, m->era);
 }
 
 /* What was received, for a stream that goes on with it. */
@@ -228,6 +249,7 @@ void process_free(struct process *p)
 		free(p->out[i].marks);
 	}
 	err_release(&p->broken);
+	free(p->input);
 	free(p->text);
 	free(p);
 }
@@ -255,6 +277,11 @@ int process_start(lua_State *L)
 	p->loop = state_loop(state_of(L));
 	p->L = state_lua(state_of(L));
 	p->text = xstrdup(c.text);
+	if (c.stdin_data) {
+		p->input = xmalloc(c.stdin_len + 1);
+		memcpy(p->input, c.stdin_data, c.stdin_len);
+		p->input_len = c.stdin_len;
+	}
 	p->starter = w;
 	LIST_INIT(&p->waits);
 	for (unsigned i = 0; i < 2; i++)
@@ -264,6 +291,37 @@ int process_start(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, p);
 	p->call = agent_call(vm_agent(t->vm), t->channel, "spawn", c.params, true, &spawn_events, p);
 	return wait_yield(L, &w->wait);
+}
+
+/* All of it, and its end: in pieces that leave room for others on the way. */
+static void send_input(struct process *p)
+{
+	size_t sent = 0, n;
+
+	while (p->input) {
+		n = p->input_len - sent < INPUT_PIECE ? p->input_len - sent : INPUT_PIECE;
+		process_send_stdin(p, p->input + sent, n, sent + n == p->input_len);
+		sent += n;
+		if (sent == p->input_len) {
+			free(p->input);
+			p->input = NULL;
+		}
+	}
+}
+
+void process_send_stdin(struct process *p, const void *data, size_t len, bool eof)
+{
+	msgpack_sbuffer b;
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&b);
+	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 3);
+	pack_int(&pk, "handle", p->handle);
+	pack_bin(&pk, "data", data, len);
+	pack_bool(&pk, "eof", eof);
+	request_forget(p->target, "stdin", &b);
+	msgpack_sbuffer_destroy(&b);
 }
 
 static void spawn_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
@@ -281,6 +339,7 @@ static void spawn_reply_cb(void *arg, const msgpack_object *o, const struct err 
 	}
 	p->handle = reply_int(o, "handle", 0);
 	p->pid = (pid_t)reply_int(o, "pid", 0);
+	send_input(p);
 	if (w)
 		wait_finish(&w->wait);
 }

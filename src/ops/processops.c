@@ -56,21 +56,6 @@ static msgpack_sbuffer *push_params(lua_State *L, struct process *p, msgpack_pac
 	return b;
 }
 
-static void close_stdin(struct process *p)
-{
-	msgpack_sbuffer b;
-	msgpack_packer pk;
-
-	msgpack_sbuffer_init(&b);
-	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
-	msgpack_pack_map(&pk, 3);
-	pack_int(&pk, "handle", p->handle);
-	pack_bin(&pk, "data", "", 0);
-	pack_bool(&pk, "eof", true);
-	request_forget(p->target, "stdin", &b);
-	msgpack_sbuffer_destroy(&b);
-}
-
 /* wait([timeout | {timeout=, keep=}]) -> RunResult; nil with keep when it runs on */
 static int op_wait(lua_State *L)
 {
@@ -82,11 +67,13 @@ static int op_wait(lua_State *L)
 	msgpack_packer pk;
 
 	if (lua_istable(L, 2) && opt_check(L, 2, "proc:wait", wait_keys)) {
+		args_max(L, 2, "proc:wait({timeout=, keep=})");
 		opt_duration(L, 2, "proc:wait", "timeout", &ns);
 		opt_bool(L, 2, "proc:wait", "keep", &keep);
 	} else {
+		args_max(L, 3, "proc:wait([timeout [, {keep=}]])");
 		ns = args_duration(L, 2, "proc:wait: timeout", -1);
-		if (opt_check(L, 3, "proc:wait", wait_keys))
+		if (opt_check(L, 3, "proc:wait", wait_keys + 1))
 			opt_bool(L, 3, "proc:wait", "keep", &keep);
 	}
 	if (ns == 0)
@@ -102,7 +89,7 @@ static int op_wait(lua_State *L)
 	LIST_INSERT_HEAD(&p->waits, w, entry);
 	if (!p->exited && !p->broken.code) {
 		if (!keep)
-			close_stdin(p);
+			process_send_stdin(p, "", 0, true);
 		w->call = agent_call(vm_agent(p->target->vm), p->target->channel, "wait", b, false, &exit_events, w);
 		if (ns > 0)
 			timer_start(p->loop, &w->timer, ns, timeout_cb, w);

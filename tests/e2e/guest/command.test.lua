@@ -94,6 +94,19 @@ test("20 MiB on stdout and stderr at once, byte for byte", { timeout = "3m" }, f
 end)
 
 test("misuse of run", function(t)
+	for _, misuse in ipairs({
+		function() vm:run({ "sleep", "60", timeout = 1 }) end,
+		function() vm:run("sleep", { "60", timeout = 1 }) end,
+		function() vm:run("sleep 60", nil, { timeout = 1 }) end,
+		function() vm:run("sleep", { "60" }, 5) end,
+		function() vm:run("sleep", { "60" }, { args = { "1" } }) end,
+		function() vm:run("sleep 60", { timeout = 1 }, {}) end,
+		function() vm:run({ "sleep", [3] = "60" }) end,
+	}) do
+		t:assert_raises(misuse)
+	end
+	t:assert_contains(t:assert_raises(function() vm:run({ "sleep", "60", timeout = 1 }) end),
+		"unexpected key `timeout` in the list")
 	t:assert_contains(t:assert_raises(function() vm:run(5) end), "expected vm:run(string [, table])")
 	t:assert_contains(t:assert_raises(function() vm:run("true", 5) end), "got a number as argument 2")
 	t:assert_contains(t:assert_raises(function() vm:run({}) end), "no program")

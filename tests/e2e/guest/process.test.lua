@@ -33,10 +33,37 @@ test("stdin is written, all of it, and closed", function(t)
 	t:assert_contains(p:wait(20).stdout, "14d785daab3823736c981ca82a750c98")
 end)
 
+test("stdin that is given with the command", { timeout = "60s" }, function(t)
+	t:assert_eq(vm:run_async("cat", { stdin = "given" }):wait().stdout, "given")
+	t:assert_eq(vm:run_async("cat; echo end", { stdin = "" }):wait().stdout, "end\n")
+	local large = ("0123456789abcdef"):rep(3 << 16)
+	local p = vm:run_async("sha1sum", { stdin = large })
+	p:close_stdin()		-- is closed already, which is no error
+	t:assert_eq(p:wait().stdout, vm:run("sha1sum", { stdin = large }).stdout)
+end)
+
 test("wait closes stdin when nobody can write it any more", function(t)
 	local p = vm:run_async("cat")
 	p:stdin_write("last words")
 	t:assert_eq(p:wait(5).stdout, "last words")
+end)
+
+test("more output than wait keeps is an error, and the process lives", { timeout = "120s" }, function(t)
+	local p = vm:run_async("head -c 70000000 /dev/zero; echo end >&2")
+	for _ = 1, 2 do
+		local message = t:assert_raises(function() p:wait() end)
+		t:assert_contains(message, "more than 67108864 bytes on stdout")
+		t:assert_contains(message, "proc:stdout_stream()")
+	end
+	t:assert_eq(p:status(), "running")
+	p:kill()
+end)
+
+test("wait takes its options once", function(t)
+	local p = vm:run_async("sleep 100")
+	t:assert_contains(t:assert_raises(function() p:wait(5, { timeout = 3 }) end), "unknown option `timeout`")
+	t:assert_contains(t:assert_raises(function() p:wait({ timeout = 3 }, { keep = true }) end), "expected proc:wait(")
+	p:kill()
 end)
 
 test("wait(0) points at status()", function(t)
