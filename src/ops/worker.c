@@ -13,7 +13,7 @@ static void worker_undo(struct undo *u);
 
 #define WORKER_TYPE "provium.Worker"
 
-/* In the userdata; anchored until its scope is over or it has been closed. */
+/* In the userdata; anchored until its scope is over. */
 struct worker {
 	struct target target;
 	struct undo undo;
@@ -30,23 +30,17 @@ struct target *worker_target(lua_State *L, int arg)
 	return w ? &w->target : NULL;
 }
 
-static void end_worker(struct worker *w)
-{
-	if (w->over)
-		return;
-	w->over = true;
-	scope_remove(&w->undo);
-	lua_pushnil(w->L);
-	lua_rawsetp(w->L, LUA_REGISTRYINDEX, w);
-}
-
+/* Files and processes of a worker point into it, also when it has been joined: it stays until its scope is over. */
 static void worker_undo(struct undo *u)
 {
 	struct worker *w = (struct worker *)((char *)u - offsetof(struct worker, undo));
 
-	if (vm_agent(w->target.vm) && !target_gone(&w->target, w->target.era))
+	if (!w->over && vm_agent(w->target.vm) && !target_gone(&w->target, w->target.era))
 		request_forget_int(target_mux(w->vm), "worker_signal", "channel", w->target.channel);
-	end_worker(w);
+	w->over = true;
+	scope_remove(&w->undo);
+	lua_pushnil(w->L);
+	lua_rawsetp(w->L, LUA_REGISTRYINDEX, w);
 }
 
 /* worker_new(vm, channel, pid) -> Worker, of the current scope */
@@ -95,7 +89,7 @@ static int worker_handle(lua_State *L)
 /* ended(): told by worker.lua when it has been joined */
 static int worker_ended(lua_State *L)
 {
-	end_worker(check_worker(L));
+	check_worker(L)->over = true;
 	return 0;
 }
 

@@ -27,6 +27,17 @@ test("... and nothing of them is left", function(t)
 	t:assert(#vm:run("ps | grep '[p]rovium-worker'"):lines() == 0, "workers of a test end with it")
 end)
 
+test("what a worker had open outlives it", function(t)
+	for _ = 1, 20 do
+		local worker = vm:spawn_worker()
+		worker:open_file("/etc/passwd", { read = true })
+		worker:run_async("sleep 100")
+		worker:close()
+	end
+	collectgarbage()
+	collectgarbage()
+end)
+
 test("the executor is killed: its operations fail, the others go on", function(t)
 	local old = vm:open_file("/etc/hostname", { read = true })
 	local tasks = waiting.start_all(vm, function(name) return name ~= "power_button" end)
