@@ -12,23 +12,56 @@ local function nothing()
 	return true
 end
 
-function builders.run(command, options)
-	local params = {}
-	if type(command) == "table" then
-		params.argv = command
-	elseif type(options) == "table" and (#options > 0 or next(options) == nil) then
-		params.argv = { command }
-		for i, arg in ipairs(options) do
-			params.argv[i + 1] = arg
+local RUN = "b:run(string [, options]), b:run(program, {args} [, options]) or b:run({program, args} [, options])"
+local RUN_OPTIONS = { "args", "cwd", "env", "env_clear", "stdin", "user" }
+
+local function is_list(x)
+	return type(x) == "table" and (#x > 0 or next(x) == nil)
+end
+
+-- The items of a list of strings that has nothing else.
+local function add_words(argv, list)
+	for key, word in pairs(list) do
+		if not remote.is_integer(key) or key < 1 or key > #list then
+			raise(("b:run: unexpected key `%s` in the list (options go into a table of their own)"):format(tostring(key)))
 		end
+		check_string(RUN, 1, word)
+	end
+	for _, word in ipairs(list) do
+		argv[#argv + 1] = word
+	end
+	return argv
+end
+
+function builders.run(command, x, y, z)
+	local list, options, more = nil, x, y
+	if type(command) ~= "table" and is_list(x) then
+		list, options, more = x, y, z
+	end
+	if more ~= nil then
+		raise(("expected %s, got more arguments"):format(RUN))
+	end
+	local o = check_options("b:run", options, RUN_OPTIONS)
+	if o.args ~= nil and (list or type(command) == "table" or not is_list(o.args)) then
+		raise("b:run: option `args` must be the only list of arguments")
+	end
+	list = list or o.args
+	local argv
+	if type(command) == "table" then
+		argv = add_words({}, command)
+		if #argv == 0 then
+			raise("b:run: the list has no program")
+		end
+	elseif list then
+		argv = add_words({ check_string(RUN, 1, command) }, list)
 	else
-		check_string("b:run(string) or b:run(program, {args})", 1, command)
-		params.argv = { "/bin/sh", "-c", command }
+		argv = { "/bin/sh", "-c", check_string(RUN, 1, command) }
 	end
-	local shown = table.concat(params.argv, " ")
-	return "exec", params, function(reply)
-		return core.make_result(reply, shown)
-	end
+	local shown = type(command) == "string" and not list and command or table.concat(argv, " ")
+	return "exec", { argv = argv, cwd = o.cwd, env = o.env, env_clear = o.env_clear, stdin = o.stdin, user = o.user },
+		function(reply)
+			return core.make_result(reply, shown)
+		end
 end
 
 function builders.read_file(path)
@@ -46,7 +79,8 @@ end
 
 function builders.stat(path, options)
 	local o = check_options("b:stat", options, { "follow" })
-	return "stat", { path = check_string("b:stat(path [, {follow=}])", 1, path), follow = o.follow ~= false },
+	return "stat", { path = check_string("b:stat(path [, {follow=}])", 1, path),
+			follow = remote.check_boolean_option("b:stat", o, "follow") ~= false },
 		function(reply)
 			return reply
 		end
@@ -87,6 +121,9 @@ function builders.syscall(nr, ...)
 	return "syscall", params, syscalls.result
 end
 
+-- How many arguments each takes. A command and a system call count their own.
+local MOST = { read_file = 1, write_file = 3, stat = 2, listdir = 1, mkdir = 2, unlink = 2, rename = 2 }
+
 -- As src/vmm/ words the errors of requests of their own.
 local function error_text(body)
 	if body.errno then
@@ -105,6 +142,8 @@ local function batch(target, fn)
 		b[name] = function(self, ...)
 			if self ~= b then
 				raise(("expected b:%s(...) (a colon)"):format(name))
+			elseif MOST[name] and select("#", ...) > MOST[name] then
+				raise(("b:%s takes at most %d arguments, got %d"):format(name, MOST[name], select("#", ...)))
 			end
 			local op, params, make = build(...)
 			ops[#ops + 1] = { op, params }

@@ -71,6 +71,32 @@ test("misuse", function(t)
 	end), "unknown option `folow`, did you mean `follow`?")
 	t:assert_contains(t:assert_raises(function() vm:batch(function(b) b.stat("/") end) end), "a colon")
 	t:assert_contains(t:assert_raises(function() vm:batch(function() error("mine") end) end), "mine")
+	for _, misuse in ipairs({
+		function(b) b:run("sleep 60", { timeout = 1 }) end,
+		function(b) b:run({ "sleep", "60", timeout = 1 }) end,
+		function(b) b:run("sleep", { "60" }, { args = { "1" } }) end,
+		function(b) b:run("true", {}, {}, {}) end,
+		function(b) b:run({}) end,
+		function(b) b:stat("/", { follow = "no" }) end,
+		function(b) b:read_file("/etc/passwd", { max = 4 }) end,
+	}) do
+		t:assert_raises(function() vm:batch(misuse) end)
+	end
+end)
+
+test("run takes its options", function(t)
+	local r = vm:batch(function(b)
+		b:run("pwd; echo $X", { cwd = "/tmp", env = { X = "y" } })
+		b:run("cat", {}, { stdin = "given" })
+		b:run({ "env" }, { env_clear = true, env = { ONLY = "1" } })
+		b:run("echo", { args = { "a b" } })
+		b:run("id -u", { user = "1000" })
+	end)
+	local out = {}
+	for i, one in ipairs(r) do
+		out[i] = t:assert(one.ok, one.err).stdout
+	end
+	t:assert_same(out, { "/tmp\ny\n", "given", "ONLY=1\n", "a b\n", "1000\n" })
 end)
 
 test("a batch is cancelled while it runs", function(t)
