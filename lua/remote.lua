@@ -4,7 +4,7 @@ local core = ...
 
 local remote = {}
 local raise, request = core.raise, core.request
-local encode, decode = core.msgpack().encode, core.msgpack().decode
+local encode, decode = core.encode_request, core.msgpack().decode
 
 -- Sends request `name` and returns the reply's table. shown is what messages name; method is the Lua name.
 function remote.ask(target, name, params, shown, method)

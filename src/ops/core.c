@@ -370,6 +370,7 @@ static const luaL_Reg core_functions[] = {
 	{ "embedded", core_embedded },
 	{ "json", ops_open_json },
 	{ "msgpack", ops_open_msgpack },
+	{ "encode_request", ops_encode_request },
 	{ NULL, NULL },
 };
 

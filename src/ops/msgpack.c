@@ -17,6 +17,7 @@ struct encoder {
 	struct out out;
 	msgpack_packer pk;
 	int depth;
+	bool whole;		/* whole numbers are integers, also when Lua has them as floats */
 };
 
 static void encode_value(struct encoder *e);
@@ -41,17 +42,9 @@ static void encode_string(struct encoder *e)
 		msgpack_pack_bin_with_body(&e->pk, s, len);
 }
 
-/* LuaJIT has no integers beyond 2^53, but a guest's clock in nanoseconds is one all the same. */
-static bool is_large_integer(lua_State *L)
+static bool is_whole(lua_Number n)
 {
-#if LUA_VERSION_NUM < 504
-	lua_Number n = lua_tonumber(L, -1);
-
 	return n > -0x1p63 && n < 0x1p63 && n == (lua_Number)(int64_t)n;
-#else
-	(void)L;
-	return false;
-#endif
 }
 
 static void encode_number(struct encoder *e)
@@ -60,7 +53,7 @@ static void encode_number(struct encoder *e)
 
 	if (lua_isinteger(L, -1))
 		msgpack_pack_int64(&e->pk, (int64_t)lua_tointeger(L, -1));
-	else if (is_large_integer(L))
+	else if (e->whole && is_whole(lua_tonumber(L, -1)))
 		msgpack_pack_int64(&e->pk, (int64_t)lua_tonumber(L, -1));
 	else
 		msgpack_pack_double(&e->pk, lua_tonumber(L, -1));
@@ -140,18 +133,29 @@ static void encode_value(struct encoder *e)
 	}
 }
 
-static int op_encode(lua_State *L)
+static int encode(lua_State *L, bool whole)
 {
-	struct encoder e = { .depth = 0 };
+	struct encoder e = { .whole = whole };
 
-	if (lua_gettop(L) != 1)
-		lua_raise(L, "expected msgpack.encode(value), got %d arguments", lua_gettop(L));
 	out_open(&e.out, L);
 	msgpack_packer_init(&e.pk, &e.out, write_out);
 	lua_pushvalue(L, 1);
 	encode_value(&e);
 	lua_pushlstring(L, e.out.p, e.out.len);
 	return 1;
+}
+
+/* LuaJIT has no integers beyond 2^53, but a guest's clock in nanoseconds is one all the same. */
+static int op_encode(lua_State *L)
+{
+	if (lua_gettop(L) != 1)
+		lua_raise(L, "expected msgpack.encode(value), got %d arguments", lua_gettop(L));
+	return encode(L, LUA_VERSION_NUM < 504);
+}
+
+int ops_encode_request(lua_State *L)
+{
+	return encode(L, true);
 }
 
 /* ---- decode ---- */

@@ -68,5 +68,7 @@ void ops_open_console(lua_State *L);
 /* These push a module's table (json.c, msgpack.c). */
 int ops_open_json(lua_State *L);
 int ops_open_msgpack(lua_State *L);
+/* encode_request(value) -> msgpack for the guest, which takes integers and no floats. */
+int ops_encode_request(lua_State *L);
 
 #endif
