@@ -90,7 +90,8 @@ static void run_deferred(struct loop *l)
 
 void loop_ending(struct loop *l, int n)
 {
-	l->ending += n;
+	if (n > 0 || l->ending > 0)	/* it may end after we have given up on it */
+		l->ending += n;
 }
 
 static void gave_up_cb(evutil_socket_t fd, short what, void *arg)
