@@ -48,6 +48,22 @@ static bool disks_allow(const struct disk_spec *d, size_t n)
 	return true;
 }
 
+static bool any_writable(const struct disk_spec *d, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!d[i].readonly)
+			return true;
+	return false;
+}
+
+/* The disks of a VM that was on before hold what its guest wrote: the first boot's would bring that back to where it
+ * was, and these are no start for anybody else. */
+static bool disks_are_used(struct vm *vm, const struct profile *p, const struct vm_options *o)
+{
+	return vm_state(vm) != VM_CREATED &&
+		(any_writable(p->disks, p->ndisks) || any_writable(o->disks, o->ndisks));
+}
+
 static void count_nic(void *arg, const struct vm_nic_info *i)
 {
 	(void)i;
@@ -60,7 +76,7 @@ bool boot_is_cached(struct vm *vm, const struct vm_options *o)
 	bool has_nic = false;
 
 	if (!p->boot_cache || o->cold || o->expect || !disks_allow(p->disks, p->ndisks) ||
-	    !disks_allow(o->disks, o->ndisks))
+	    !disks_allow(o->disks, o->ndisks) || disks_are_used(vm, p, o))
 		return false;
 	vm_nic_each(vm, count_nic, &has_nic);
 	return !has_nic;
@@ -151,14 +167,19 @@ static void key_cb(void *arg, const char *key, const struct err *e)
 
 /* ---- an entry is there ---- */
 
-/* The entry is of no use: the next one who asks makes it anew; when that was us already, the cache is left
- * alone. */
-static void entry_is_bad(struct cached_boot *b, const struct err *e)
+static void evict(struct cached_boot *b, const struct err *e)
 {
 	char *what = xasprintf("a boot of profile `%s`", vm_profile(b->vm)->name);
 
 	fixtures_evict(b->session->fixtures, what, b->hold, e->msg);
 	free(what);
+}
+
+/* The entry is of no use: the next one who asks makes it anew; when that was us already, the cache is left
+ * alone. */
+static void entry_is_bad(struct cached_boot *b, const struct err *e)
+{
+	evict(b, e);
 	cache_hold_free(b->hold);
 	b->hold = NULL;
 	if (b->again)
@@ -192,10 +213,18 @@ static void restored_cb(void *arg, const struct err *e)
 	struct cached_boot *b = arg;
 
 	b->pending = NULL;
-	if (e)
-		entry_is_bad(b, e);
-	else
+	if (!e) {
 		over(b, "boot_cache", NULL);
+	} else if (e->code == -ECANCELED) {	/* it was stopped meanwhile: that says nothing of the entry */
+		cache_hold_free(b->hold);
+		b->hold = NULL;
+		over(b, "boot", e);
+	} else if (e->code == -ETIMEDOUT && vm_state(b->vm) == VM_BOOTED) {	/* it stays up, to be looked at */
+		evict(b, e);
+		over(b, "boot_cache", e);
+	} else {
+		entry_is_bad(b, e);
+	}
 }
 
 static void got_cb(void *arg, struct cache_hold *h, bool built, const struct err *e)
