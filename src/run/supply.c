@@ -86,7 +86,8 @@ struct vm_start *supply_boot_start(struct supply *s, struct vm *vm, const struct
 {
 	struct vm_start *b;
 
-	if (!s->session->fixtures || !boot_is_cached(vm, o))
+	/* Nothing can be saved with --vmm local. */
+	if (!s->session->fixtures || vmm_kind(s->session->vmm) == VMM_LOCAL || !boot_is_cached(vm, o))
 		return NULL;
 	b = xcalloc(1, sizeof(*b));
 	b->supply = s;
