@@ -141,7 +141,7 @@ static int visit_refs(struct visit *v, const struct refs *refs, bool is_fixture,
 	for (size_t i = 0; i < refs->profiles.n; i++)
 		names_add(&v->profiles, refs->profiles.v[i]);
 	for (size_t i = 0; i < refs->host_files.n; i++)
-		key_job_file(v->job, "host file", refs->host_files.v[i]);
+		key_job_file_and_mode(v->job, "host file", refs->host_files.v[i]);
 	for (size_t i = 0; r == 0 && i < refs->modules.n; i++)
 		r = visit_source(v, "module", refs->modules.v[i], refs_find_module(roots, refs->modules.v[i]), false,
 			e);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "run/keyjob.h"
 
@@ -58,6 +59,15 @@ void key_job_file(struct key_job *j, const char *name, const char *path)
 	j->paths[j->n++] = xstrdup(path);
 }
 
+void key_job_file_and_mode(struct key_job *j, const char *name, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		key_number(j->key, "mode", st.st_mode & 07777);
+	key_job_file(j, name, path);
+}
+
 /* ---- what a guest is made of ---- */
 
 static void add_disk(struct key_job *j, const struct disk_spec *d)
@@ -97,7 +107,9 @@ static void add_options(struct key_job *j, const struct vm_options *o)
 
 		key_job_text(j, "file", f->path);
 		key_job_number(j, "file mode", f->mode);
-		if (f->host)
+		if (f->host && !f->mode)
+			key_job_file_and_mode(j, "file host", f->host);
+		else if (f->host)
 			key_job_file(j, "file host", f->host);
 		else
 			key_job_bytes(j, "file content", f->content, f->content_len);

@@ -16,6 +16,8 @@ void key_job_bytes(struct key_job *j, const char *name, const void *data, size_t
 void key_job_number(struct key_job *j, const char *name, uint64_t n);
 /* A file that is not there is a part too: it may come. */
 void key_job_file(struct key_job *j, const char *name, const char *path);
+/* One that a guest gets with its mode. */
+void key_job_file_and_mode(struct key_job *j, const char *name, const char *path);
 /* Everything of a profile that shapes its guests, by content; o may be NULL. */
 void key_job_profile(struct key_job *j, const struct profile *p, const struct vm_options *o);
 /* Asks for the key: cb comes from the loop, once. */

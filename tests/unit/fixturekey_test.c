@@ -259,6 +259,22 @@ static void test_moved_and_touched(void **state)
 	free(qemu);
 }
 
+/* A guest gets a pushed file's mode with it, but not the kernel's. */
+static void test_mode(void **state)
+{
+	struct world *w = *state;
+	char before[KEY_SIZE], *kernel = xasprintf("%s/k/vmlinuz", w->dir), *data = xasprintf("%s/tests/data.txt", w->dir);
+	struct err e = ERR_INIT;
+
+	strcpy(before, key_of(w, "base", &e));
+	assert_int_equal(chmod(kernel, 0755), 0);
+	assert_string_equal(key_of(w, "base", &e), before);
+	assert_int_equal(chmod(data, 0755), 0);
+	assert_string_not_equal(key_of(w, "base", &e), before);
+	free(kernel);
+	free(data);
+}
+
 static void expect_error(struct world *w, const char *name, int code, const char *text)
 {
 	struct err e = ERR_INIT;
@@ -307,7 +323,7 @@ int main(int argc, char **argv)
 		return helper_main(argc, argv);
 	}
 	const struct CMUnitTest tests[] = {
-		CASE(test_changes), CASE(test_moved_and_touched), CASE(test_not_found), CASE(test_circles),
+		CASE(test_changes), CASE(test_moved_and_touched), CASE(test_mode), CASE(test_not_found), CASE(test_circles),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
