@@ -287,7 +287,8 @@ static void refreshed_cb(void *arg, const struct err *e)
 	vm->refresh_due = false;
 	vm_up(vm);
 	/* Not before: another QEMU's start would be in this one's way. */
-	spares_note(vmm_spares(vm->vmm), vm->restored_from, vm->profile);
+	if (vm->restored_from)
+		spares_note(vmm_spares(vm->vmm), vm->restored_from, vm->profile);
 	image_unref(vm->restored_from);
 	vm->restored_from = NULL;
 }
