@@ -72,7 +72,7 @@ struct card {
 	lua_State *L;
 };
 
-struct card *check_card(lua_State *L, int arg);		/* raises when it is taken out */
+struct card *check_card(lua_State *L, int arg);		/* raises when it has no port */
 struct card *opt_card(lua_State *L, int arg);		/* NULL for nil */
 /* Takes it out, in the background. at_once: without asking the guest. */
 void card_remove(struct card *c, bool at_once);

@@ -35,12 +35,22 @@ static struct card *check_any_card(lua_State *L, int arg)
 	return *ud;
 }
 
-struct card *check_card(lua_State *L, int arg)
+static struct card *check_open_card(lua_State *L, int arg)
 {
 	struct card *c = check_any_card(L, arg);
 
 	if (!c->bridge || c->removing)
 		lua_raise(L, "this network card is detached");
+	return c;
+}
+
+struct card *check_card(lua_State *L, int arg)
+{
+	struct card *c = check_open_card(L, arg);
+
+	/* Other tasks see it from nic_new() on; its port comes with attach(). */
+	if (!c->port)
+		lua_raise(L, "this network card is being attached");
 	return c;
 }
 
@@ -110,7 +120,7 @@ static int core_nic_new(lua_State *L)
 /* attach(): gets its port, and is plugged into the guest that runs */
 static int op_attach(lua_State *L)
 {
-	struct card *c = check_card(L, 1);
+	struct card *c = check_open_card(L, 1);
 	struct net_wait *w = start(L, c, "attach");
 
 	c->adder = w;
@@ -299,7 +309,7 @@ static int nic_is_open(lua_State *L)
 
 static int nic_slot(lua_State *L)
 {
-	lua_pushinteger(L, (lua_Integer)vm_nic_slot(check_card(L, 1)->nic));
+	lua_pushinteger(L, (lua_Integer)vm_nic_slot(check_open_card(L, 1)->nic));
 	return 1;
 }
 

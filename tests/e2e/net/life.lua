@@ -234,6 +234,39 @@ return function(backend)
 		t:assert_eq(a:nic(cut):guest_name():match("^eth"), "eth")
 	end)
 
+	test("a card that is being attached has no port to ask yet", function(t)
+		local early = provium:bridge("early", { backend = backend })
+		local attach = co.spawn(function() early:attach({ a, b }) end)
+		local asked = 0
+		local asks = {
+			function() return a:nic(early):counters() end,
+			function() return a:nic(early):set_rate(1000000) end,
+			function() return early:drop_rate({ from = a, to = b, p = 100 }) end,
+			function() return a:nic(early):capture():close() end,
+			function() return b:nic(early):disconnect() end,
+		}
+		local tasks = {}
+		for i, ask in ipairs(asks) do
+			tasks[i] = co.spawn(function()
+				local ok, e = pcall(ask)
+				asked = asked + 1
+				if not ok then
+					t:assert_contains(e, "attach")
+				end
+			end)
+		end
+		for _, task in ipairs(tasks) do
+			task:join()
+		end
+		t:assert_eq(asked, #asks)
+		attach:join()
+		early:reset()
+		a:nic(early):set_rate(0)
+		b:nic(early):reconnect()
+		t:assert_eq(type(a:nic(early):counters().rx_packets), "number")
+		t:assert(reach.can(a, "b.early"))
+	end)
+
 	test("an attach to a guest that dies says so", function(t)
 		local grave = provium:bridge("grave", { backend = backend })
 		a:run_async("sleep 0.02; echo c > /proc/sysrq-trigger")
