@@ -153,17 +153,17 @@ static void told_cb(void *arg, const msgpack_object *o, const struct err *e)
 	tell_next(g);
 }
 
-/* vm_net_set(vm, {op, packed, op, packed ...}): what it is told from now on; nothing is told at once */
+/* vm_net_set(vm, {op, packed, op, packed ...}): what it is told from now on; nothing is told at once, unless it is
+ * being told */
 static int core_vm_net_set(lua_State *L)
 {
 	struct guestnet *g = vm_guestnet(L, 1);
 	size_t n = lua_rawlen(L, 2) / 2;
+	bool telling = g->next < g->n;
 
-	/* Who waits for the round that ends here is told the new one at the next. */
 	forget(g);
 	err_release(&g->err);
 	g->err = (struct err)ERR_INIT;
-	settle(g);
 	g->list = xcalloc(n + 1, sizeof(*g->list));
 	for (size_t i = 0; i < n; i++) {
 		const char *params;
@@ -177,6 +177,11 @@ static int core_vm_net_set(lua_State *L)
 		memcpy(g->list[i].params, params, len);
 		g->n = g->next = i + 1;
 		lua_pop(L, 2);
+	}
+	/* A round that this cuts short begins anew with the new list, for those who wait for it. */
+	if (telling) {
+		g->next = 0;
+		tell_next(g);
 	}
 	return 0;
 }
