@@ -473,13 +473,13 @@ static void set_gateway(struct net_bridge *base, const struct net_address *a, st
 	if (b->router) {
 		/* Its MAC follows from the address, so the port is a new one. */
 		switch_remove(&b->gateway);
+		emulator_remove(b->emulator, &b->gateway);
 		router_set_address(b->router, a);
 	} else {
 		b->router = router_new(base->net->loop, a, &router_ev, b);
 		b->gateway.name = "";
 		b->gateway.output = gateway_output_cb;
 	}
-	emulator_remove(b->emulator, &b->gateway);
 	switch_add(b->sw, &b->gateway);
 	switch_pin(&b->gateway, router_mac(b->router));
 	if (had_uplink)

@@ -368,12 +368,18 @@ static void test_replay(void **state)
 
 static void test_port_rate(void **state)
 {
+	static const struct net_address address = {
+		.ip4 = { 10, 0, 1, 1 }, .prefix4 = 24,
+	};
 	struct bench *b = *state;
 	unsigned got = 0;
 	int64_t start;
 
 	learn_all(b);
 	net_port_set_rate(b->ports[0], 800000, done_cb, b);	/* 100 bytes a millisecond */
+	assert_null(await(b));
+	/* Another port that comes changes nothing. */
+	net_bridge_set_gateway(b->lan, &address, done_cb, b);
 	assert_null(await(b));
 	start = now_ns();
 	for (unsigned i = 0; i < 20; i++)
