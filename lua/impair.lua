@@ -84,6 +84,11 @@ local function tell(b, setting)
 	impair(b, setting.from and setting.from.nic, setting.to and setting.to.nic, setting.values)
 end
 
+-- Whether its cards are there: those of a VM that died with its scope are gone.
+local function is_ready(setting)
+	return (not setting.from or setting.from.ready) and (not setting.to or setting.to.ready)
+end
+
 local function is_empty(values)
 	for _, v in pairs(values) do
 		if v ~= 0 then
@@ -93,6 +98,16 @@ local function is_empty(values)
 	return true
 end
 
+-- Puts a kind's fields, and returns those that were there.
+local function put_kind(values, kind, set)
+	local before = { [kind.field] = values[kind.field] }
+	values[kind.field] = set[kind.field]
+	for _, field in pairs(kind.extra) do
+		before[field], values[field] = values[field], set[field]
+	end
+	return before
+end
+
 for method, kind in pairs(KINDS) do
 	Bridge[method] = function(b, x)
 		local s = check(b, method)
@@ -100,15 +115,18 @@ for method, kind in pairs(KINDS) do
 		local key = key_of(from, to)
 		local setting = s.settings[key] or { from = from, to = to, values = {} }
 		setting.from, setting.to = from, to
-		setting.values[kind.field] = nil
-		for _, field in pairs(kind.extra) do
-			setting.values[field] = nil
-		end
-		for field, value in pairs(set) do
-			setting.values[field] = value
-		end
+		local before = put_kind(setting.values, kind, set)
 		s.settings[key] = not is_empty(setting.values) and setting or nil
-		tell(b, setting)
+		local settings = s.settings
+		local ok, err = pcall(tell, b, setting)
+		if not ok then
+			-- The backend has what it had, unless a reset or a detach came meanwhile.
+			if s.settings == settings and (settings[key] or setting) == setting then
+				put_kind(setting.values, kind, before)
+				settings[key] = is_ready(setting) and not is_empty(setting.values) and setting or nil
+			end
+			error(err, 0)
+		end
 	end
 end
 
@@ -261,15 +279,22 @@ function Bridge.is_isolated(b, x)
 	return s.isolated[name_of(s, "is_isolated", x)] or false
 end
 
-function Bridge.reset(b)
-	local s = check(b, "reset")
-	for _, setting in pairs(s.settings) do
+-- Other tasks may change settings while the backend is told: what they set meanwhile stays.
+local function clear_settings(b, s)
+	local old = s.settings
+	s.settings = {}
+	for key, setting in pairs(old) do
 		setting.values = {}
-		if not setting.from or setting.from.ready then
+		if not s.settings[key] and is_ready(setting) then
 			tell(b, setting)
 		end
 	end
-	s.settings, s.pairs, s.ways, s.all = {}, {}, {}, nil
+end
+
+function Bridge.reset(b)
+	local s = check(b, "reset")
+	clear_settings(b, s)
+	s.pairs, s.ways, s.all = {}, {}, nil
 	apply_blocks(b, s)
 end
 
@@ -301,11 +326,8 @@ end
 -- The members are there.
 function network.impairments_restore(b, saved)
 	local s = check(b, "restore")
-	for _, setting in pairs(s.settings) do
-		setting.values = {}
-		tell(b, setting)
-	end
-	s.settings, s.pairs, s.ways, s.isolated, s.all = {}, {}, {}, {}, saved.all
+	clear_settings(b, s)
+	s.pairs, s.ways, s.isolated, s.all = {}, {}, {}, saved.all
 	for _, was in ipairs(saved.settings) do
 		local from = was.from and find_member(s, "restore", was.from)
 		local to = was.to and find_member(s, "restore", was.to)

@@ -64,11 +64,12 @@ local function add_names(lines, s)
 	end
 end
 
-local function add_routes(routes, s)
+-- Not to networks where the guest has a card of its own.
+local function add_routes(routes, s, vm)
 	local gateway = address.host(s.base4, 1)
 	for other in pairs(s.routes) do
 		local o = state[other]
-		if is_open(other) then
+		if is_open(other) and not o.members[vm] then
 			routes[#routes + 1] = { o.subnet, gateway }
 			if s.base6 and o.base6 then
 				routes[#routes + 1] = { o.subnet6, address.host(s.base6, 1) }
@@ -85,7 +86,7 @@ local function names_params(vm)
 	for _, m in ipairs(cards_of(vm)) do
 		if m.s.configure then
 			add_names(lines, m.s)
-			add_routes(routes, m.s)
+			add_routes(routes, m.s, vm)
 			if m.s.uplink then
 				dns[#dns + 1] = "nameserver " .. address.host(m.s.base4, 1)
 			end
@@ -231,6 +232,7 @@ function core.scope_close(scope)
 		end
 		for _, m in ipairs(closed) do
 			network.release(m)
+			network.detached(m)
 		end
 		for _, vm in ipairs(#closed > 0 and member_vms(s) or {}) do
 			vms[vm] = true
