@@ -23,6 +23,15 @@ local function each_bridge(node, fn)
 	end
 end
 
+local function without_ipv6(options)
+	local copy = {}
+	for key, value in pairs(options) do
+		copy[key] = value
+	end
+	copy.ipv6 = nil
+	return copy
+end
+
 -- ---- saving ----
 
 -- A capture would not be there in the restored lab. lab: and its sub-labs.
@@ -53,13 +62,20 @@ local function save_members(s, all)
 	return list
 end
 
+-- Its options, with the IPv6 subnet that it has: one chosen for it would be another in the restored lab.
+local function save_options(s)
+	local options = without_ipv6(s.options)
+	options.ipv6 = s.subnet6 or false
+	return options
+end
+
 -- What lab.json says of a lab's own bridges. all: the VMs of the whole snapshot, with their keys.
 function lab_of.bridges_save(lab, all)
 	local list = json.array({})
 	for _, name in ipairs(lab:bridge_names()) do
 		local b = lab:bridge(name)
 		local s = network.state[b]
-		list[#list + 1] = { name = name, options = s.options, members = save_members(s, all),
+		list[#list + 1] = { name = name, options = save_options(s), members = save_members(s, all),
 			impairments = network.impairments_save(s), routes = json.array(b:routes()), uplink = s.uplink or false }
 	end
 	return list
@@ -131,7 +147,7 @@ end
 function lab_of.bridges_make(node, undo)
 	each_bridge(node, function(saved, lab)
 		local new = not lab_of.has_bridge(lab, saved.name)
-		saved.bridge = lab:bridge(saved.name, saved.options)
+		saved.bridge = lab:bridge(saved.name, new and saved.options or without_ipv6(saved.options))
 		if new then
 			undo[#undo + 1] = function() saved.bridge:close() end
 		end
