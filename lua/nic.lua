@@ -70,14 +70,16 @@ end
 
 function Nic.disconnect(nic)
 	local m = check(nic, "disconnect")
-	m.down = true
 	set_link(nic, false)
+	m.down = true
+	network.note(m.vm)
 end
 
 function Nic.reconnect(nic)
 	local m = check(nic, "reconnect")
-	m.down = nil
 	set_link(nic, true)
+	m.down = nil
+	network.note(m.vm)
 end
 
 function Nic.set_rate(nic, bps)
