@@ -693,6 +693,18 @@ static void sweep(struct world *w, uint64_t max)
 	run(w);
 }
 
+/* A sweep that an install has started may have a lock still, and what it has is left alone: so once more, then. */
+static void sweep_until(struct world *w, uint64_t max, int left)
+{
+	for (int i = 0; i < 200; i++) {
+		sweep(w, max);
+		if (count(w, ".snap") == left)
+			return;
+		usleep(20000);
+	}
+	fail_msg("%d entries are left, not %d", count(w, ".snap"), left);
+}
+
 static void test_least_recently_used_goes(void **state)
 {
 	struct world *w = *state;
@@ -716,11 +728,9 @@ static void test_least_recently_used_goes(void **state)
 	age(w, KEY_C, 2000);
 	sweep(w, 3 * each);
 	assert_int_equal(count(w, ".snap"), 3);
-	sweep(w, 2 * each);
+	sweep_until(w, 2 * each, 2);
 	assert_false(there(w, KEY_B ".snap"));
-	assert_int_equal(count(w, ".snap"), 2);
-	sweep(w, 0);
-	assert_int_equal(count(w, ".snap"), 0);
+	sweep_until(w, 0, 0);
 }
 
 /* A snapshot of a restored VM shares its memory with the one before. */
@@ -744,8 +754,7 @@ static void test_shared_files_count_once(void **state)
 	cache_items_free(items, n);
 	age(w, KEY_A, 1000);
 	age(w, KEY_B, 2000);
-	sweep(w, 60000);	/* the first alone gives nothing back */
-	assert_int_equal(count(w, ".snap"), 0);
+	sweep_until(w, 60000, 0);	/* the first alone gives nothing back */
 	free(from);
 	free(to);
 	free(big);
@@ -762,7 +771,7 @@ static void test_entry_in_use_stays(void **state)
 	ask(w, &a, KEY_A);
 	await(w, &a);
 	age(w, KEY_A, 1000);
-	sweep(w, 0);
+	sweep_until(w, 0, 1);
 	assert_true(there(w, KEY_A ".snap"));
 	assert_false(there(w, KEY_B ".snap"));
 	assert_int_equal(cache_wipe(w->dir, NULL, &removed, &kept, NULL), 0);
