@@ -171,6 +171,7 @@ static const struct call_cbs exec_cbs = {
 };
 
 static const struct call_cbs spawn_cbs = {
+	.event = process_call_event,
 	.credit = process_call_credit,
 	.cancel = process_call_cancel,
 	.reset = process_call_forget,

@@ -55,6 +55,7 @@ struct process {
 	uint32_t handle;
 	pid_t pid;
 	bool running, released, was_timed_out, tty;
+	bool fed;		/* the call that listens brings its input, too */
 	int wstatus;
 	int64_t started, ended;
 	struct call *call;	/* who gets the output; NULL: nobody, it is dropped */
@@ -449,7 +450,7 @@ static void input_written(void *arg, size_t n, int err)
 	struct process *p = arg;
 
 	(void)err;
-	if (p->call)
+	if (p->call && p->fed)
 		call_consumed(p->call, n);
 }
 
@@ -467,6 +468,7 @@ void process_call_event(struct call *c, const void *data, size_t n)
 {
 	struct process *p = c->state;
 
+	p->fed = true;
 	if (!data)
 		end_input(p);
 	else if (p->in)
@@ -515,6 +517,7 @@ bool process_attach(struct process *p, struct call *c)
 	if (p->call)
 		return false;
 	p->call = c;
+	p->fed = false;
 	c->state = p;
 	call_reply(c, 0);
 	call_reply_keep(c);

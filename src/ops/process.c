@@ -14,6 +14,7 @@ static void linger_cb(evutil_socket_t fd, short what, void *arg);
 static void process_undo(struct undo *u);
 static void spawn_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static void spawn_piece_cb(void *arg, unsigned stream, const void *data, size_t len);
+static void spawn_writable_cb(void *arg);
 static void spawn_broken_cb(void *arg, const struct err *e);
 static void attach_reply_cb(void *arg, const msgpack_object *o, const struct err *e);
 static const struct wait_kind spawn_kind;
@@ -21,7 +22,6 @@ static const struct agent_events spawn_events, attach_events;
 static const struct stream_source output_source;
 
 #define OUTPUT_MAX ((size_t)64 << 20)		/* collected while a task waits for the end */
-#define INPUT_PIECE ((size_t)1 << 20)
 #define LINGER_NS INT64_C(1000000000)		/* for output after the exit: a grandchild may hold it open for ever */
 
 struct spawn_wait {
@@ -249,7 +249,7 @@ void process_free(struct process *p)
 		free(p->out[i].marks);
 	}
 	err_release(&p->broken);
-	free(p->input);
+	command_input_release(&p->input);
 	free(p->text);
 	free(p);
 }
@@ -277,11 +277,7 @@ int process_start(lua_State *L)
 	p->loop = state_loop(state_of(L));
 	p->L = state_lua(state_of(L));
 	p->text = xstrdup(c.text);
-	if (c.stdin_data) {
-		p->input = xmalloc(c.stdin_len + 1);
-		memcpy(p->input, c.stdin_data, c.stdin_len);
-		p->input_len = c.stdin_len;
-	}
+	command_input_init(&p->input, c.stdin_data, c.stdin_len);
 	p->starter = w;
 	LIST_INIT(&p->waits);
 	for (unsigned i = 0; i < 2; i++)
@@ -290,38 +286,15 @@ int process_start(lua_State *L)
 	lua_pushvalue(L, -1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, p);
 	p->call = agent_call(vm_agent(t->vm), t->channel, "spawn", c.params, true, &spawn_events, p);
+	command_input_feed(&p->input, p->call);
 	return wait_yield(L, &w->wait);
 }
 
-/* All of it, and its end: in pieces that leave room for others on the way. */
-static void send_input(struct process *p)
+static void spawn_writable_cb(void *arg)
 {
-	size_t sent = 0, n;
+	struct process *p = arg;
 
-	while (p->input) {
-		n = p->input_len - sent < INPUT_PIECE ? p->input_len - sent : INPUT_PIECE;
-		process_send_stdin(p, p->input + sent, n, sent + n == p->input_len);
-		sent += n;
-		if (sent == p->input_len) {
-			free(p->input);
-			p->input = NULL;
-		}
-	}
-}
-
-void process_send_stdin(struct process *p, const void *data, size_t len, bool eof)
-{
-	msgpack_sbuffer b;
-	msgpack_packer pk;
-
-	msgpack_sbuffer_init(&b);
-	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
-	msgpack_pack_map(&pk, 3);
-	pack_int(&pk, "handle", p->handle);
-	pack_bin(&pk, "data", data, len);
-	pack_bool(&pk, "eof", eof);
-	request_forget(p->target, "stdin", &b);
-	msgpack_sbuffer_destroy(&b);
+	command_input_feed(&p->input, p->call);
 }
 
 static void spawn_reply_cb(void *arg, const msgpack_object *o, const struct err *e)
@@ -339,7 +312,6 @@ static void spawn_reply_cb(void *arg, const msgpack_object *o, const struct err 
 	}
 	p->handle = reply_int(o, "handle", 0);
 	p->pid = (pid_t)reply_int(o, "pid", 0);
-	send_input(p);
 	if (w)
 		wait_finish(&w->wait);
 }
@@ -389,6 +361,7 @@ static void listen_again(struct process *p)
 	msgpack_packer pk;
 
 	p->restores = vm_restores(vm);
+	p->input.wanted = false;	/* what was on its way is lost with the connection: wait() closes stdin */
 	output_again(&p->out[0]);
 	output_again(&p->out[1]);
 	agent_call_free(p->call);
@@ -435,6 +408,7 @@ void process_catch_up(struct process *p)
 static const struct agent_events spawn_events = {
 	.reply = spawn_reply_cb,
 	.piece = spawn_piece_cb,
+	.writable = spawn_writable_cb,
 	.broken = spawn_broken_cb,
 };
 

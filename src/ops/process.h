@@ -32,8 +32,7 @@ struct process {
 	struct undo undo;
 	struct agent_call *call;	/* the spawn's, for its output; NULL once closed */
 	char *text;
-	char *input;			/* for its stdin, until it has started; NULL: none was given */
-	size_t input_len;
+	struct command_input input;	/* given with the command: its stdin is closed behind it */
 	int64_t handle;
 	unsigned era;			/* of the guest, when it was started */
 	unsigned restores;		/* of its VM, when its output was last asked for */
@@ -66,9 +65,6 @@ int process_start(lua_State *L);
 /* After this nothing refers to the VM any more. */
 void process_close(struct process *p);
 void process_free(struct process *p);
-
-/* Nobody waits for it to be taken. */
-void process_send_stdin(struct process *p, const void *data, size_t len, bool eof);
 
 /* Makes up for what restores have taken back: before anything is asked of a process. */
 void process_catch_up(struct process *p);

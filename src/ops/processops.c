@@ -56,6 +56,21 @@ static msgpack_sbuffer *push_params(lua_State *L, struct process *p, msgpack_pac
 	return b;
 }
 
+static void close_stdin(struct process *p)
+{
+	msgpack_sbuffer b;
+	msgpack_packer pk;
+
+	msgpack_sbuffer_init(&b);
+	msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
+	msgpack_pack_map(&pk, 3);
+	pack_int(&pk, "handle", p->handle);
+	pack_bin(&pk, "data", "", 0);
+	pack_bool(&pk, "eof", true);
+	request_forget(p->target, "stdin", &b);
+	msgpack_sbuffer_destroy(&b);
+}
+
 /* wait([timeout | {timeout=, keep=}]) -> RunResult; nil with keep when it runs on */
 static int op_wait(lua_State *L)
 {
@@ -88,8 +103,8 @@ static int op_wait(lua_State *L)
 	w->keep = keep;
 	LIST_INSERT_HEAD(&p->waits, w, entry);
 	if (!p->exited && !p->broken.code) {
-		if (!keep)
-			process_send_stdin(p, "", 0, true);
+		if (!keep && !p->input.wanted)
+			close_stdin(p);
 		w->call = agent_call(vm_agent(p->target->vm), p->target->channel, "wait", b, false, &exit_events, w);
 		if (ns > 0)
 			timer_start(p->loop, &w->timer, ns, timeout_cb, w);
@@ -262,8 +277,11 @@ static int op_close_stdin(lua_State *L)
 {
 	struct process *p = check_live(L, "close a process's stdin");
 	msgpack_packer pk;
-	msgpack_sbuffer *b = push_params(L, p, &pk, 3);
+	msgpack_sbuffer *b;
 
+	if (p->input.wanted)
+		return op_return(L, 0);		/* it is, behind what was given */
+	b = push_params(L, p, &pk, 3);
 	pack_bin(&pk, "data", "", 0);
 	pack_bool(&pk, "eof", true);
 	return request_start(L, p->target, "stdin", p->text, b, NULL);
