@@ -145,7 +145,7 @@ static int encode(lua_State *L, bool whole)
 	return 1;
 }
 
-/* LuaJIT has no integers beyond 2^53, but a guest's clock in nanoseconds is one all the same. */
+/* Lua 5.4 tells 1 from 1.0, and so do its users. LuaJIT has floats only, and there whole ones are meant as integers. */
 static int op_encode(lua_State *L)
 {
 	if (lua_gettop(L) != 1)
